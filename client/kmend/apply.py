@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Makes an update live: found -> verified -> applying -> (transition) -> applied, or a typed failure with the
+kernel as it was. The caller holds the lock.
+
+The order matters: everything that can be refused is refused before the write-ahead record, the record is on disk
+before the module is loaded, and it is removed only when the kernel log is clean after the transition.
+"""
+
+import dataclasses
+from typing import List, Optional
+
+from kmend import modules, transition
+from kmend.agent import Agent
+from kmend.catalogue import Update
+from kmend.errors import KernelError
+from kmend.health import Finding
+from kmend.livepatch import PatchState
+from kmend.manifest import Manifest
+from kmend.quarantine import put_aside
+from kmend.records import Applied, Attempt, Seen, stamp
+
+# How long to wait after the transition before the first look at the log: a wrong patch usually shows at once.
+SETTLE = 2.0
+HINT_BLAME = "it was reverted and will not be tried again; report it to its publisher"
+
+
+def apply(agent: Agent, update: Update) -> Applied:
+    """Make a verified update live, replacing the one before it in one transition.
+
+    Raises:
+        TrustError: the module was altered.
+        KernelError: the kernel or a module isn't fit, refused the patch, or was not well after it.
+        StalledError: the transition took too long.
+        StoreError: it can't be recorded; raised before anything is loaded.
+    """
+    found = update.manifest
+    image = update.image()
+    agent.store.prepare()
+    modules.require_same_builds(agent.system, found.kernel.release, found.objects)
+    _require_alone(agent)
+    _remember_seen(agent, found)
+    transition.wait_for_others(agent.system, agent.patches, agent.policy.transition_timeout)
+    _clear_leftover(agent, found.module.name)
+    attempt = _write_ahead(agent, found)
+    # Kept before loading: whoever is killed now can still be told apart by the next run.
+    agent.store.set_live_manifest(update.data)
+    _load(agent, found, image)
+    return settle(agent, found, attempt)
+
+
+def _require_alone(agent: Agent) -> None:
+    """A cumulative patch switches off every other live patch, also those of other tools: never without being asked."""
+    others = [patch.name for patch in agent.patches.all() if not patch.ours and patch.enabled]
+    if others:
+        raise KernelError(
+            "another tool's live patch is in this kernel",
+            why=f"{others[0]} would be replaced",
+            hint="remove it with the tool that loaded it, then: kmend apply",
+        )
+
+
+def _remember_seen(agent: Agent, found: Manifest) -> None:
+    """From here on an older update is refused, even if this one fails."""
+    build_id = found.kernel.build_id
+    seen = agent.store.seen()
+    old = seen.get(build_id)
+    if old is None or old.serial < found.serial:
+        seen[build_id] = Seen(found.version, found.serial)
+        agent.store.set_seen(seen)
+        agent.record("verified", found.version, found.serial, build_id=build_id)
+
+
+def _clear_leftover(agent: Agent, name: str) -> None:
+    """A module of that name that is no live patch would make the kernel answer EEXIST.
+
+    Raises:
+        KernelError: it can't be unloaded.
+    """
+    if agent.patches.get(name) is None and not transition.unload(agent.system, agent.patches, name):
+        raise KernelError(
+            f"{name} can't go live again before the next boot",
+            why="it was reverted, but keeps itself in memory because the kernel may hold pointers into it",
+            hint="a newer update can go live; otherwise reboot",
+        )
+
+
+def _write_ahead(agent: Agent, found: Manifest) -> Attempt:
+    old = agent.store.attempt()
+    again = old is not None and old.serial == found.serial and old.boot_id == agent.system.boot_id()
+    attempt = Attempt(
+        version=found.version,
+        serial=found.serial,
+        build_id=found.kernel.build_id,
+        module=found.module.name,
+        boot_id=agent.system.boot_id(),
+        at=stamp(agent.system.now()),
+        log=agent.log.last(),
+        tries=old.tries + 1 if old and again else 1,
+    )
+    agent.store.set_attempt(attempt)
+    return attempt
+
+
+def _load(agent: Agent, found: Manifest, image: bytes) -> None:
+    try:
+        agent.patches.load(found.module.name, image)
+    except KernelError:
+        # Nothing was loaded, so there is nothing the crash guard should remember.
+        agent.store.set_attempt(None)
+        raise
+
+
+def settle(agent: Agent, found: Manifest, attempt: Attempt) -> Applied:
+    """From a loaded module to "applied": wait, clean up, look at the log, record. Also finishes a killed run's work."""
+    try:
+        patch = transition.finish(agent.system, agent.patches, found.module.name, agent.policy.transition_timeout)
+    except transition.StalledError as error:
+        if error.reversed:
+            transition.unload(agent.system, agent.patches, found.module.name)
+            agent.store.set_attempt(None)
+        raise
+    except KernelError:
+        agent.store.set_attempt(None)
+        raise
+    remove_replaced(agent)
+    agent.system.sleep(SETTLE)
+    verdict = agent.log.since(attempt.log, found.module.name)
+    if verdict.blame:
+        raise blamed(agent, attempt, verdict.blame)
+    return _record(agent, found, attempt, patch, [finding.text for finding in verdict.findings])
+
+
+def remove_replaced(agent: Agent) -> None:
+    """Unload modules of ours that a newer one has replaced; one that is still in use is left for the next run."""
+    for name in agent.patches.idle_modules():
+        try:
+            transition.unload(agent.system, agent.patches, name)
+        except KernelError as error:
+            agent.say(f"{error}")
+
+
+def blamed(agent: Agent, attempt: Attempt, finding: Finding) -> KernelError:
+    """Take back an update after which the kernel is not well, and put it into quarantine; gives the error."""
+    why = f"the kernel log says: {finding.text}"
+    put_aside(agent, attempt.version, attempt.serial, why)
+    transition.remove(agent.system, agent.patches, attempt.module, agent.policy.transition_timeout)
+    agent.store.set_applied(None)
+    agent.store.set_attempt(None)
+    agent.record("reverted", attempt.version, attempt.serial, build_id=attempt.build_id, why=why)
+    return KernelError(f"{attempt.version} was reverted", why=why, hint=HINT_BLAME)
+
+
+def _record(agent: Agent, found: Manifest, attempt: Attempt, patch: PatchState, warnings: List[str]) -> Applied:
+    applied = Applied(
+        version=found.version,
+        serial=found.serial,
+        build_id=found.kernel.build_id,
+        module=found.module.name,
+        boot_id=attempt.boot_id,
+        at=stamp(agent.system.now()),
+        log=attempt.log,
+        unconfirmed_boots=_unconfirmed_boots(agent.store.applied(), attempt),
+    )
+    agent.store.set_applied(applied)
+    agent.store.set_attempt(None)
+    objects = sorted(name for name, patched in patch.objects.items() if patched)
+    agent.record(
+        "applied", found.version, found.serial, build_id=applied.build_id,
+        details=(f"patched: {', '.join(objects)}", *warnings),
+    )  # fmt: skip
+    return applied
+
+
+def _unconfirmed_boots(old: Optional[Applied], attempt: Attempt) -> int:
+    if old is None or old.serial != attempt.serial or old.confirmed:
+        return 1
+    return old.unconfirmed_boots + (old.boot_id != attempt.boot_id)
+
+
+def confirm(agent: Agent, applied: Applied) -> Applied:
+    """Look at the log since the update went live; confirmed when it is clean.
+
+    Raises:
+        KernelError: it is not; the update was reverted.
+    """
+    verdict = agent.log.since(applied.log, applied.module)
+    if verdict.blame:
+        raise blamed(agent, _attempt_of(applied), verdict.blame)
+    done = dataclasses.replace(applied, confirmed=stamp(agent.system.now()))
+    agent.store.set_applied(done)
+    agent.record(
+        "confirmed", applied.version, applied.serial, build_id=applied.build_id,
+        details=tuple(finding.text for finding in verdict.findings),
+    )  # fmt: skip
+    return done
+
+
+def _attempt_of(applied: Applied) -> Attempt:
+    return Attempt(
+        applied.version, applied.serial, applied.build_id, applied.module, applied.boot_id, applied.at, applied.log
+    )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line as one table: parser, help and manual page are made from it. Each verb is a module of its own,
+imported only when it runs, because hooks start kmend often."""
+
+import dataclasses
+from typing import Any, Dict, Tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One argument of a verb; `options` go to argparse as they are."""
+
+    names: Tuple[str, ...]
+    help: str
+    options: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """`help` is one line; `about` is the paragraph of the manual page."""
+
+    name: str
+    help: str
+    about: str
+    arguments: Tuple[Argument, ...] = ()
+
+
+_STORE_TRUE = {"action": "store_true"}
+_DRY_RUN = Argument(("-n", "--dry-run"), "say what would be done, and do nothing", _STORE_TRUE)
+
+VERBS: Tuple[Verb, ...] = (
+    Verb(
+        "status", "one screen: what is live, what is missing, what happens next",
+        "Shows the running kernel, the kernel that waits for a reboot, and how many CVEs of the upgrade between them "
+        "are live, absent from this kernel, or need a reboot. The exit code says the same.",
+    ),
+    Verb(
+        "list", "updates on this machine for the running kernel",
+        "Lists the updates that packages brought or an administrator added, verified or refused, and which is live.",
+    ),
+    Verb(
+        "show", "one update, fix or CVE in full",
+        "Shows an update by its version, or a fix by its id or CVE: verdict, reason, patched objects, evidence.",
+        (Argument(("what",), "version, fix id or CVE; without it the live update", {"nargs": "?", "default": ""}),),
+    ),
+    Verb(
+        "cves", "the CVEs of the pending upgrade and what becomes of each",
+        "Lists the CVEs that the pending kernel fixes, each live, absent, reboot (with the reason code), not live, or "
+        "unknown. Only what the kernel itself reports as patched counts as live.",
+        (Argument(("--only",), "only CVEs in this state",
+                  {"choices": ["live", "absent", "reboot", "not live", "unknown"]}),),
+    ),
+    Verb(
+        "uname", "the effective kernel version",
+        "Prints the release of the kernel whose fixes are in effect: the pending one's when the running kernel is "
+        "covered, otherwise the running one's.",
+        (Argument(("-v", "--version"), "print the package version instead",
+                  {**_STORE_TRUE, "dest": "kernel_version"}),),
+    ),
+    Verb(
+        "check", "ask the archive for updates, apply nothing",
+        "Says what `kmend reconcile` would do now. The exit code is that of status, and 3 also when the archive "
+        "offers a newer update package.",
+    ),
+    Verb(
+        "apply", "make an update live now",
+        "Applies the newest update for the running kernel, or the one at PATH: a directory of kmend-build or a .deb, "
+        "signed by a trusted key. Overrides hold, an earlier revert, quarantine and the mode manual.",
+        (Argument(("path",), "directory or .deb of an update", {"nargs": "?", "default": ""}), _DRY_RUN),
+    ),
+    Verb(
+        "revert", "take the live patch out of the kernel",
+        "Disables the live patch, waits for all tasks to leave it, and unloads it. It stays reverted until a newer "
+        "update arrives or `kmend apply` is run.",
+    ),
+    Verb(
+        "reconcile", "bring the kernel to what updates and policy say",
+        "What every hook and timer runs: subscribes to the running kernel's update package, applies what is newer, "
+        "confirms what has proved healthy, and plans or cancels the fallback reboot. Safe to run at any time.",
+    ),
+    Verb("hold", "let no new update go live", "Updates are still fetched and shown. What is live stays live."),
+    Verb("unhold", "undo hold", "Lets updates go live again."),
+    Verb(
+        "history", "what happened, oldest first", "Prints the events the agent recorded on this machine.",
+        (Argument(("-l", "--limit"), "only the last N events", {"type": int, "default": 0, "metavar": "N"}),),
+    ),
+    Verb(
+        "blocking", "tasks that hold up a transition",
+        "Names the tasks that have not switched to the new code (or back), and where in the kernel they are.",
+    ),
+    Verb(
+        "doctor", "check that this machine can be live patched",
+        "Checks kernel, keys, signature tool, package manager, state directory and lockdown, and says what to do.",
+    ),
+    Verb(
+        "metrics", "numbers for Prometheus",
+        "Prints the state in the text format of the node exporter's textfile collector.",
+    ),
+    Verb(
+        "reboot", "the planned fallback reboot",
+        "status shows the plan, schedule plans one by policy, cancel drops it and skips that window.",
+        (Argument(("action",), "what to do with it",
+                  {"nargs": "?", "default": "status", "choices": ["status", "schedule", "cancel"]}),),
+    ),
+)  # fmt: skip

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Coverage: which CVEs of the pending upgrade are live or absent on this machine, and which are left. Pure.
+
+A CVE counts as live only when the kernel says so: the patch is enabled, no transition runs, and each object of the
+fix is patched or is a module that is not loaded (the kernel patches it when it is).
+"""
+
+import dataclasses
+import enum
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
+
+from kmend.livepatch import PatchState
+from kmend.manifest import Fix, Manifest
+from kmend.reasons import Verdict
+
+VMLINUX = "vmlinux"
+WHY_UNKNOWN = "unknown"
+WHY_NOT_LIVE = "not live"
+_RANK = {"reboot": 0, WHY_NOT_LIVE: 1, WHY_UNKNOWN: 2, "live": 3, "absent": 4}
+
+
+class Level(str, enum.Enum):
+    """`covered`: nothing left; `partial`: some is left; `uncovered`: nothing is live; `none`: no upgrade pending."""
+
+    COVERED = "covered"
+    PARTIAL = "partial"
+    UNCOVERED = "uncovered"
+    NONE = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One CVE. `state`: live, absent, reboot, not live, unknown; `reason`: a reason code, for reboot only."""
+
+    cve: str
+    state: str
+    reason: str = ""
+    title: str = ""
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """`items` are the CVEs of the upgrade, sorted; `complete` is False when its list of CVEs could not be read."""
+
+    level: Level
+    items: Tuple[Item, ...]
+    complete: bool = True
+
+    def of(self, *states: str) -> Tuple[Item, ...]:
+        """The CVEs in these states."""
+        return tuple(item for item in self.items if item.state in states)
+
+    @property
+    def outstanding(self) -> Tuple[Item, ...]:
+        """The CVEs that are neither live nor absent."""
+        return self.of("reboot", WHY_NOT_LIVE, WHY_UNKNOWN)
+
+
+def is_live(fix: Fix, patch: Optional[PatchState], loaded: FrozenSet[str]) -> bool:
+    """Whether the kernel says that this fix is in effect; `loaded` are the names of the loaded modules."""
+    if patch is None or not patch.enabled or patch.transition:
+        return False
+    objects = fix.objects or (VMLINUX,)
+    return all(_object_done(name, patch, loaded) for name in objects)
+
+
+def _object_done(name: str, patch: PatchState, loaded: FrozenSet[str]) -> bool:
+    if patch.objects.get(name):
+        return True
+    # An object the patch does not know would stay unpatched for ever.
+    return name != VMLINUX and name in patch.objects and name not in loaded
+
+
+def judge_cves(manifest: Manifest, patch: Optional[PatchState], loaded: FrozenSet[str]) -> Dict[str, Item]:
+    """Each CVE of the manifest and its state here. With several fixes for one CVE the worst of them counts."""
+    result: Dict[str, Item] = {}
+    for fix in manifest.fixes:
+        state = _state(fix, patch, loaded)
+        for cve in fix.cves:
+            old = result.get(cve)
+            if old is None or _RANK[state] < _RANK[old.state]:
+                reason = fix.reason.value if fix.reason else ""
+                result[cve] = Item(cve, state, reason, fix.title, fix.detail)
+    return result
+
+
+def _state(fix: Fix, patch: Optional[PatchState], loaded: FrozenSet[str]) -> str:
+    if fix.verdict is Verdict.ABSENT:
+        return "absent"
+    if fix.verdict is Verdict.LIVE:
+        return "live" if is_live(fix, patch, loaded) else WHY_NOT_LIVE
+    return "reboot" if fix.verdict is Verdict.REBOOT else WHY_UNKNOWN
+
+
+def assess(
+    pending_version: Optional[str],
+    pending_cves: Optional[Mapping[str, str]],
+    manifest: Optional[Manifest],
+    patch: Optional[PatchState],
+    loaded: FrozenSet[str],
+) -> Coverage:
+    """Coverage of the pending upgrade by the live patch whose manifest this is.
+
+    Args:
+        pending_version: version of the installed kernel that waits for a reboot; None: none waits.
+        pending_cves: CVE id -> title of that upgrade; None: its changelog can't be read.
+        manifest: of the live patch that is applied, or of the update at hand; None: there is none.
+        patch: what the kernel says of that live patch; None: it is not there.
+        loaded: names of the loaded modules.
+    """
+    known = judge_cves(manifest, patch, loaded) if manifest else {}
+    if pending_version is None:
+        items = tuple(known[cve] for cve in sorted(known))
+        return Coverage(_level(items) if patch else Level.NONE, items)
+    if pending_cves is not None:
+        return _coverage([known.get(cve) or Item(cve, WHY_UNKNOWN, title=pending_cves[cve]) for cve in pending_cves])
+    # An update whose target is the pending kernel lists all of the upgrade's CVEs itself.
+    if manifest is not None and manifest.target == pending_version:
+        return _coverage(list(known.values()))
+    items = tuple(known[cve] for cve in sorted(known))
+    level = Level.PARTIAL if any(item.state == "live" for item in items) else Level.UNCOVERED
+    return Coverage(level, items, complete=False)
+
+
+def _coverage(items: List[Item]) -> Coverage:
+    ordered = tuple(sorted(items, key=lambda item: item.cve))
+    return Coverage(_level(ordered), ordered)
+
+
+def _level(items: Tuple[Item, ...]) -> Level:
+    if all(item.state in ("live", "absent") for item in items):
+        return Level.COVERED
+    return Level.PARTIAL if any(item.state == "live" for item in items) else Level.UNCOVERED

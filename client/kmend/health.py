@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Is the kernel well? Reads the kernel log between two sequence numbers and judges its lines.
+
+`classify` and `judge` are pure; `LogReader` is the rim. Record format: Documentation/ABI/testing/dev-kmsg.
+"""
+
+import dataclasses
+import enum
+import re
+from typing import Iterable, List, Optional, Tuple
+
+from kmend.system import System
+
+
+class Level(str, enum.Enum):
+    """`fatal`: the kernel is damaged; `warning`: it complains; `refusal`: livepatch itself reports a failure."""
+
+    FATAL = "fatal"
+    WARNING = "warning"
+    REFUSAL = "refusal"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A line of the log that matters."""
+
+    sequence: int
+    level: Level
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """`blame`: something broke, or complains in our code; `findings`: all that was found, ours or not."""
+
+    blame: Optional[Finding]
+    findings: Tuple[Finding, ...]
+
+
+_FATAL = re.compile(
+    r"^(?:BUG: |Oops[: ]|kernel BUG at |general protection fault|stack segment: |invalid opcode: |int3: |divide error: "
+    r"|Unable to handle kernel |Kernel panic|watchdog: BUG: |double fault: |kernel tried to execute "
+    r"|traps: PANIC|stack guard page was hit|detected (?:buffer|stack) overflow|Internal error: )"
+)
+_WARNING = re.compile(
+    r"^(?:WARNING: |rcu: INFO: .*(?:stall|detected)|INFO: rcu_\S+ (?:self-)?detected"
+    r"|INFO: task .* blocked for more than|unchecked MSR access error|list_(?:add|del) corruption|refcount_t: "
+    r"|UBSAN: |KASAN: )"
+)
+_REFUSAL = re.compile(r"^livepatch: .*(?:failed|error|invalid|not supported|unable|can't|cannot|unresolvable)", re.I)
+
+
+def parse(record: str) -> Optional[Tuple[int, str]]:
+    """(sequence number, first line of the text) of a kmsg record; None for something else. Pure."""
+    header, separator, text = record.partition(";")
+    fields = header.split(",")
+    if not separator or len(fields) < 3 or not fields[1].isdigit():
+        return None
+    # Continuation lines start with a blank and hold device properties, never a report.
+    return int(fields[1]), text.partition("\n")[0]
+
+
+def classify(text: str) -> Optional[Level]:
+    """What a line of the kernel log says about the kernel's health; None: nothing. Pure."""
+    for level, pattern in ((Level.FATAL, _FATAL), (Level.WARNING, _WARNING), (Level.REFUSAL, _REFUSAL)):
+        if pattern.search(text):
+            return level
+    return None
+
+
+def judge(records: Iterable[str], after: int, module: str) -> Verdict:
+    """Judge the records newer than sequence number `after`, for the live patch `module`. Pure.
+
+    A fatal report and a failure of livepatch are blamed on the update whoever caused them: a kernel in that
+    state should not also carry a fresh change. A warning is blamed only when it was raised in the update's own
+    code, because many machines warn all day.
+    """
+    findings: List[Finding] = []
+    blame: Optional[Finding] = None
+    for sequence, text in filter(None, map(parse, records)):
+        if sequence <= after:
+            continue
+        level = classify(text)
+        if level is not None:
+            findings.append(Finding(sequence, level, text[:300]))
+        if blame is None:
+            blame = _blamed(findings, level, text, module)
+    return Verdict(blame, tuple(findings))
+
+
+def _blamed(findings: List[Finding], level: Optional[Level], text: str, module: str) -> Optional[Finding]:
+    if level in (Level.FATAL, Level.REFUSAL):
+        return findings[-1]
+    # A function of a module is printed as "name+0x1/0x2 [module]". The place of the warning counts, not the whole
+    # stack: a patched function is often somewhere below a driver that warns about its own business.
+    place = level is Level.WARNING or text.startswith("RIP: ")
+    return findings[-1] if findings and place and f"[{module}]" in text else None
+
+
+class LogReader:
+    """The kernel log of the machine. A log that can't be read counts as empty, and `readable` says so."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def readable(self) -> bool:
+        """Whether this process may read the log."""
+        try:
+            self._system.kmsg()
+        except OSError:
+            return False
+        return True
+
+    def last(self) -> int:
+        """Sequence number of the newest record, -1 when there is none."""
+        return max((item[0] for item in map(parse, self._records()) if item), default=-1)
+
+    def since(self, after: int, module: str) -> Verdict:
+        """`judge` of what was logged after sequence number `after`."""
+        return judge(self._records(), after, module)
+
+    def _records(self) -> List[str]:
+        try:
+            return self._system.kmsg()
+        except OSError:
+            return []

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `kmend reconcile` should do, decided from state alone. Pure: the same state gives the same plan.
+
+The plan is made anew after each round, so that a run that was killed anywhere converges when it is run again:
+
+    attempt left by an earlier boot       -> quarantine that update (crash guard)
+    our patch in transition               -> finish it
+    our patch live although reverted      -> remove it (the run that reverts it was killed)
+    our patch live but not on record      -> adopt it (the run that loaded it was killed)
+    our module loaded but no live patch   -> unload it
+    newer update, nothing against it      -> apply it
+    applied and quiet long enough         -> confirm it
+"""
+
+import dataclasses
+import datetime
+from typing import List, Optional, Tuple, Union
+
+from kmend.catalogue import Catalogue, Update
+from kmend.coverage import Coverage, Level
+from kmend.livepatch import PatchState
+from kmend.manifest import KernelId
+from kmend.policy import Policy
+from kmend.records import Applied, Attempt, Choices, Event, Quarantined, moment
+
+# An update that the kernel refused, or that stalled, is not tried again by itself before that many seconds.
+RETRY_AFTER = 1800
+# Load attempts in one boot that ended without a result (killed), and boots in a row that never got to "confirmed".
+MAX_TRIES = 3
+MAX_UNCONFIRMED_BOOTS = 3
+
+HELD = "held: kmend unhold lets it go live"
+MANUAL = "mode is manual: kmend apply makes it live"
+REVERTED = "it was reverted: kmend apply makes it live again"
+QUARANTINED = "it is in quarantine: {}"
+RECENT_FAILURE = "it {} at {}; kmend tries again later"
+WHY_BOOT = "the machine went down while it was being applied"
+WHY_TRIES = "applying it was cut off {} times"
+WHY_UNCONFIRMED = "the machine went down {} times in a row before it was found healthy"
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that a plan rests on, besides the updates and the policy. `unsupported` is empty for a fit kernel."""
+
+    kernel: KernelId
+    unsupported: str
+    boot_id: str
+    patches: Tuple[PatchState, ...] = ()
+    idle_modules: Tuple[str, ...] = ()
+    applied: Optional[Applied] = None
+    attempt: Optional[Attempt] = None
+    quarantine: Tuple[Quarantined, ...] = ()
+    choices: Choices = dataclasses.field(default_factory=Choices)
+    failure: Optional[Event] = None
+
+    @property
+    def patch(self) -> Optional[PatchState]:
+        """Our live patch; the one on record if there are several."""
+        ours = [patch for patch in self.patches if patch.ours]
+        on_record = [patch for patch in ours if self.applied and patch.name == self.applied.module]
+        return next(iter([*on_record, *ours]), None)
+
+    @property
+    def record(self) -> Optional[Applied]:
+        """The record of our live patch, when there is one of this boot."""
+        here = self.applied is not None and self.patch is not None and self.applied.module == self.patch.name
+        return self.applied if here and self.applied and self.applied.boot_id == self.boot_id else None
+
+    @property
+    def live_serial(self) -> int:
+        """Serial of the update that is live; 0 when there is none or nobody knows which."""
+        return self.record.serial if self.record else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Quarantine:
+    """Never try this update again by itself."""
+
+    version: str
+    serial: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """Wait for the transition that runs, and turn it round if it takes too long."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Adopt:
+    """Find out what this live patch is, and put it on record."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Unload:
+    """Unload a module of ours that is no live patch any more."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Remove:
+    """Take back a live patch that the administrator has reverted."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """Make the update live."""
+
+    update: Update
+
+
+@dataclasses.dataclass(frozen=True)
+class Confirm:
+    """Look at the kernel log since the update went live."""
+
+
+Action = Union[Quarantine, Finish, Remove, Adopt, Unload, Apply, Confirm]
+
+
+def plan(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datetime) -> Tuple[Action, ...]:
+    """The actions of the next round, in order; empty when there is nothing to do."""
+    if state.unsupported:
+        return ()
+    bad = _quarantines(state)
+    if bad:
+        return bad
+    busy = tuple(Finish(patch.name) for patch in state.patches if patch.ours and patch.transition)
+    if busy:
+        return busy
+    record = state.record
+    if record and record.serial <= state.choices.reverted.get(state.kernel.build_id, 0):
+        return (Remove(record.module),)
+    actions: List[Action] = []
+    if state.patch is not None and state.record is None:
+        actions.append(Adopt(state.patch.name))
+    actions += [Unload(name) for name in state.idle_modules]
+    if actions:
+        return tuple(actions)
+    update = wanted(state, catalogue, policy, now)
+    if update is not None:
+        return (Apply(update),)
+    return (Confirm(),) if _ripe(state, policy, now) else ()
+
+
+def _quarantines(state: State) -> Tuple[Action, ...]:
+    attempt, applied = state.attempt, state.applied
+    if attempt and attempt.build_id == state.kernel.build_id and not quarantined(state, attempt.serial):
+        if attempt.boot_id != state.boot_id:
+            return (Quarantine(attempt.version, attempt.serial, WHY_BOOT),)
+        if attempt.tries >= MAX_TRIES and state.patch is None:
+            return (Quarantine(attempt.version, attempt.serial, WHY_TRIES.format(attempt.tries)),)
+    if applied and applied.build_id == state.kernel.build_id and not quarantined(state, applied.serial):
+        loops = applied.unconfirmed_boots >= MAX_UNCONFIRMED_BOOTS and not applied.confirmed
+        if loops and applied.boot_id != state.boot_id:
+            why = WHY_UNCONFIRMED.format(applied.unconfirmed_boots)
+            return (Quarantine(applied.version, applied.serial, why),)
+    return ()
+
+
+def quarantined(state: State, serial: int) -> Optional[Quarantined]:
+    """The entry that keeps this update of the running kernel from being tried, or None."""
+    mine = (item for item in state.quarantine if item.build_id == state.kernel.build_id and item.serial == serial)
+    return next(mine, None)
+
+
+def withheld(update: Update, state: State, policy: Policy, now: datetime.datetime) -> str:
+    """Why reconcile does not apply this update by itself; empty when it does."""
+    serial = update.manifest.serial
+    entry = quarantined(state, serial)
+    if entry:
+        return QUARANTINED.format(entry.why)
+    if serial <= state.choices.reverted.get(state.kernel.build_id, 0):
+        return REVERTED
+    if state.choices.held:
+        return HELD
+    if policy.mode == "manual":
+        return MANUAL
+    # A refused update is looked at every time: nothing of it was loaded, and it may have been repaired.
+    failure = state.failure if state.failure and state.failure.event != "refused" else None
+    if failure and failure.serial == serial and (now - moment(failure.at)).total_seconds() < RETRY_AFTER:
+        return RECENT_FAILURE.format(failure.event, failure.at)
+    return ""
+
+
+def newer(state: State, catalogue: Catalogue) -> Optional[Update]:
+    """The newest update if it is not the one that is live, whatever speaks against it."""
+    update = catalogue.newest
+    if update is None or update.manifest.serial <= state.live_serial:
+        return None
+    if state.patch is not None and state.patch.name == update.manifest.module.name:
+        return None
+    return update
+
+
+def wanted(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datetime) -> Optional[Update]:
+    """The update to apply now, or None."""
+    update = newer(state, catalogue)
+    return update if update and not withheld(update, state, policy, now) else None
+
+
+def _ripe(state: State, policy: Policy, now: datetime.datetime) -> bool:
+    record = state.record
+    if record is None or record.confirmed:
+        return False
+    return (now - moment(record.at)).total_seconds() >= policy.confirm_after
+
+
+def reboot_reason(coverage: Coverage, pending: Optional[str], state: State) -> Optional[str]:
+    """Why a reboot is needed, in one line; None: it isn't. `pending` is the release that waits for it."""
+    if pending is None or coverage.level in (Level.COVERED, Level.NONE):
+        return None
+    if state.unsupported:
+        return f"{pending} is installed, and the running kernel can't be live patched: {state.unsupported}"
+    if not coverage.complete:
+        return f"{pending} is installed, and its list of changes can't be read"
+    left = coverage.outstanding
+    what = f"{len(left)} CVE{'s' if len(left) != 1 else ''} fixed in {pending} not covered"
+    reasons = sorted({item.reason or item.state for item in left})
+    return f"{what} ({', '.join(reasons[:4])})"

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The last look before a planned reboot, and its start. `decide` is pure; `look` and `begin` touch the machine."""
+
+import dataclasses
+import datetime
+import fcntl
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Optional
+
+from kmend.manifest import KernelId
+from kmend.reboot_systemd import RebootError, Systemd
+
+COUNTDOWN = datetime.timedelta(minutes=5)
+RETRY = datetime.timedelta(minutes=5)
+WALL = "The system reboots to complete a kernel update (kmend). Cancel with: kmend reboot cancel"
+_DPKG_LOCK = Path("var/lib/dpkg/lock-frontend")
+_KEXEC = "/sbin/kexec"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What stands in the way: a package manager at work, a blocking inhibitor, somebody else's shutdown."""
+
+    packages_busy: bool
+    inhibitor: str
+    other: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """`action` is "go", "again" (try later, if the window allows) or "leave" (the machine goes down anyway)."""
+
+    action: str
+    why: str
+
+
+def decide(now: datetime.datetime, until: datetime.datetime, sight: Sight) -> Step:
+    """Whether to reboot now; pure.
+
+    A machine that slept through its window wakes with the timer elapsed, and must not reboot at breakfast.
+    """
+    if now >= until:
+        return Step("again", "the window is over")
+    if sight.other:
+        return Step("leave", sight.other)
+    if sight.packages_busy:
+        return Step("again", "a package manager is at work")
+    if sight.inhibitor:
+        return Step("again", f"held up by {sight.inhibitor}")
+    return Step("go", "")
+
+
+def look(root: Path, systemd: Systemd) -> Sight:
+    """Look at the machine."""
+    held = systemd.inhibitors()
+    planned = systemd.scheduled()
+    other = f"a {planned[0]} is already scheduled for {planned[1].isoformat()}" if planned else ""
+    return Sight(packages_busy(root), held[0] if held else "", other)
+
+
+def packages_busy(root: Path) -> bool:
+    """Whether some process holds dpkg's frontend lock."""
+    try:
+        with open(root / _DPKG_LOCK, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def begin(
+    method: str, command: str, wall: str, reason: str, now: datetime.datetime, systemd: Systemd
+) -> datetime.datetime:
+    """Start the reboot; gives when the machine goes down.
+
+    Raises:
+        RebootError: nothing could be started.
+    """
+    message = wall or f"{WALL}. Reason: {reason}"
+    if method == "command":
+        _run_command(command)
+        return now
+    kind = "kexec" if method == "kexec" and _load_kexec() else "reboot"
+    if not systemd.has_logind():
+        # Without logind nobody can be told in time, and there is no session to tell.
+        systemd.reboot_now(kind)
+        return now
+    when = (now + COUNTDOWN).replace(microsecond=0)
+    systemd.countdown(kind, when, message)
+    return when
+
+
+def _run_command(command: str) -> None:
+    try:
+        done = subprocess.run(shlex.split(command), stdin=subprocess.DEVNULL, check=False)
+    except (OSError, ValueError) as error:
+        raise RebootError("the reboot command failed", why=str(error), hint="check reboot.command") from error
+    if done.returncode:
+        raise RebootError(
+            "the reboot command failed", why=f"it ended with {done.returncode}", hint="check reboot.command"
+        )
+
+
+def _load_kexec() -> bool:
+    """Load the kernel to boot next; when that is impossible an ordinary reboot does the same, only slower."""
+    release = _next_release()
+    if release is None:
+        return False
+    argv = [_KEXEC, "-s", "-l", f"/boot/vmlinuz-{release}", f"--initrd=/boot/initrd.img-{release}", "--reuse-cmdline"]
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _next_release() -> Optional[str]:
+    from kmend import distro
+    from kmend.errors import KmendError
+
+    try:
+        manager = distro.detect()
+        release = _running_release()
+        version = manager.running_version(release)
+        pending = manager.pending_kernel(KernelId(release, version, "", "")) if version else None
+    except KmendError:
+        return None
+    return pending.release if pending else None
+
+
+def _running_release() -> str:
+    return Path("/proc/sys/kernel/osrelease").read_text().strip()

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the agent remembers, as values, and their JSON form. Pure; store.py writes it to disk."""
+
+import dataclasses
+import datetime
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+
+_T = TypeVar("_T")
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class RecordError(ValueError):
+    """A record does not have the shape it was written in."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """The update that was made live last.
+
+    `log`: kernel log sequence number before it was loaded; `confirmed`: when it was found healthy, "" before that;
+    `unconfirmed_boots`: in how many boots in a row it went live and was not confirmed, this one included.
+    """
+
+    version: str
+    serial: int
+    build_id: str
+    module: str
+    boot_id: str
+    at: str
+    log: int
+    confirmed: str = ""
+    unconfirmed_boots: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """Written before a module is loaded, removed when the kernel is found healthy after it."""
+
+    version: str
+    serial: int
+    build_id: str
+    module: str
+    boot_id: str
+    at: str
+    log: int
+    tries: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """The newest update verified for a kernel build: an older one is not accepted any more."""
+
+    version: str
+    serial: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Quarantined:
+    """An update that must not be tried again on this machine by itself."""
+
+    version: str
+    serial: int
+    build_id: str
+    why: str
+    at: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What the administrator decided. `reverted`: build-id -> serial up to which updates stay reverted."""
+
+    held: bool = False
+    reverted: Dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One line of the history. `event` is a state of the agent ("applied", "refused", ...)."""
+
+    at: str
+    event: str
+    version: str = ""
+    build_id: str = ""
+    serial: int = 0
+    why: str = ""
+    details: Tuple[str, ...] = ()
+
+
+def stamp(moment: datetime.datetime) -> str:
+    """The text form of a time in all records (UTC)."""
+    return moment.astimezone(datetime.timezone.utc).strftime(TIME)
+
+
+def moment(text: str) -> datetime.datetime:
+    """The time in a record.
+
+    Raises:
+        RecordError: it is none.
+    """
+    try:
+        return datetime.datetime.strptime(text, TIME).replace(tzinfo=datetime.timezone.utc)
+    except ValueError as error:
+        raise RecordError(f"bad time {text!r:.40}") from error
+
+
+def to_json(value: Any) -> Any:
+    """The JSON form of a record, or of a list or dictionary of records."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def from_json(cls: Type[_T], value: Any) -> _T:
+    """The record of class `cls` that `value` is the JSON form of.
+
+    Raises:
+        RecordError: it isn't.
+    """
+    if not isinstance(value, dict):
+        raise RecordError(f"a {cls.__name__} is not an object")
+    try:
+        record = cls(**value)
+    except TypeError as error:
+        raise RecordError(str(error)) from error
+    for name, default in _shape(cls).items():
+        item = getattr(record, name)
+        if type(item) is not default and not (default is tuple and type(item) is list):
+            raise RecordError(f"{cls.__name__}: bad value for {name}")
+    return record
+
+
+_KINDS: Dict[str, type] = {"str": str, "int": int, "bool": bool}
+
+
+def _shape(cls: type) -> Dict[str, type]:
+    """Field name -> expected type of the decoded JSON value."""
+    return {field.name: _kind(field.type) for field in dataclasses.fields(cls)}
+
+
+def _kind(annotation: Any) -> type:
+    if isinstance(annotation, type) and annotation in (str, int, bool):
+        return annotation
+    text = str(annotation)
+    return _KINDS.get(text) or (dict if "Dict" in text else tuple)
+
+
+def items_from_json(cls: Type[_T], value: Any) -> List[_T]:
+    """A list of records.
+
+    Raises:
+        RecordError: it is not one.
+    """
+    if not isinstance(value, list):
+        raise RecordError("not a list")
+    return [from_json(cls, item) for item in value]
+
+
+def mapping_from_json(cls: Type[_T], value: Any) -> Dict[str, _T]:
+    """A dictionary of records by name.
+
+    Raises:
+        RecordError: it is not one.
+    """
+    if not isinstance(value, dict):
+        raise RecordError("not an object")
+    return {str(key): from_json(cls, item) for key, item in value.items()}
+
+
+def newest(events: List[Event], build_id: str, name: str) -> Optional[Event]:
+    """The last event of that name for a kernel build, or None."""
+    return next((item for item in reversed(events) if item.event == name and item.build_id == build_id), None)

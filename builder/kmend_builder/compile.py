@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stage 3: orig and patched objects of single translation units, never more of the kernel.
+
+The orig object comes out of the kernel's own Kbuild, once per kernel, and is kept beside it. Its saved command line
+is then run on the patched tree directly: the same compiler, flags and objtool, without make's start-up time.
+
+-ffunction-sections and -fdata-sections give every function and variable a section of its own. -gbtf replaces the
+kernel's debug information by BTF, which is all the data-layout guard reads; neither changes the code, which
+stage 5 proves against
+what was shipped.
+"""
+
+import concurrent.futures
+import contextlib
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kmend.reasons import Reason
+from kmend_builder.errors import BuildError, Refused
+from kmend_builder.kernel import store, tool
+from kmend_builder.kernel.model import Kernel
+
+CFLAGS = "-ffunction-sections -fdata-sections"
+DEBUG_CFLAGS = "-gbtf"
+# gcc's driver says so of a cc1 that the kernel killed, for want of memory for instance.
+_CRASHED = re.compile(r"internal compiler error|signal terminated program")
+_SAVED = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
+
+
+class Compiler:
+    """Compiles units for one kernel. `seconds` adds up the processor time of the compiler itself."""
+
+    def __init__(self, kernel: Kernel, jobs: int) -> None:
+        self.kernel = kernel
+        self.jobs = jobs
+        self.units = kernel.build.parent / "units"
+        self.seconds = 0.0
+
+    def orig(self, objects: Mapping[str, str], out: Path) -> dict[str, Path]:
+        """Orig objects (object path -> file below `out`), built where the cache has none yet.
+
+        Raises:
+            BuildError: the unchanged source does not compile here.
+        """
+        with store.locked(self.units):
+            missing = [name for name in objects if not self._kept(name)]
+            if missing:
+                self._make(missing)
+        result = {}
+        for name in objects:
+            result[name] = out / name
+            result[name].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.units / name, result[name])
+        return result
+
+    def patched(self, objects: Mapping[str, str], tree: Path, out: Path) -> dict[str, Path]:
+        """Patched objects compiled from `tree` with the orig's command lines.
+
+        Raises:
+            Refused: conflict, when the patched source does not compile.
+        """
+        with self._timed(), concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            jobs = {name: pool.submit(self._recompile, name, tree, out / name) for name in objects}
+            return {name: job.result() for name, job in jobs.items()}
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        try:
+            yield
+        finally:
+            self.seconds += resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+    def _kept(self, name: str) -> bool:
+        return (self.units / name).is_file() and (self.units / f"{name}.cmd").is_file()
+
+    def _make(self, names: list[str]) -> None:
+        argv = ["make", "-C", str(self.kernel.build), f"-j{self.jobs}", f"CC={self.kernel.compiler}"]
+        argv += [f"KERNELRELEASE={self.kernel.release}", f"KCFLAGS={CFLAGS}", f"DEBUG_CFLAGS={DEBUG_CFLAGS}", *names]
+        with self._timed():
+            tool.run(argv, what="the unchanged kernel source does not compile")
+        for name in names:
+            self._keep(name)
+
+    def _keep(self, name: str) -> None:
+        """Move into the cache only what make has finished; a killed make leaves no half object there."""
+        built = self.kernel.build / name
+        saved = built.with_name(f".{built.name}.cmd")
+        target = self.units / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for source, dest in ((saved, target.with_name(target.name + ".cmd")), (built, target)):
+            partial = dest.with_name(dest.name + ".new")
+            shutil.copyfile(source, partial)
+            partial.replace(dest)
+
+    def command(self, name: str, tree: Path, target: Path) -> list[list[str]]:
+        """The commands that compile `name` from `tree` into `target`, to be run in the build tree."""
+        text = (self.units / f"{name}.cmd").read_text()
+        saved = _SAVED.search(text)
+        if saved is None:
+            raise BuildError(
+                f"no command line kept for {name}", hint="remove the kernel from the cache and build again"
+            )
+        line = saved.group(1).replace(str(self.kernel.source), str(tree))
+        words = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+        words.whitespace_split = True
+        commands: list[list[str]] = [[]]
+        for word in words:
+            if word in (";", "&&"):
+                commands.append([])
+            else:
+                commands[-1].append(self._word(word, name, target))
+        return [command for command in commands if command]
+
+    def _word(self, word: str, name: str, target: Path) -> str:
+        if word == name:
+            return str(target)
+        if word.startswith("-Wp,-MMD,"):
+            return f"-Wp,-MMD,{target}.d"
+        return word
+
+    def _recompile(self, name: str, tree: Path, target: Path) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for command in self.command(name, tree, target):
+            done = subprocess.run(
+                command,
+                cwd=self.kernel.build,
+                env=tool.environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+            )
+            if done.returncode:
+                _blame_the_machine(done.stderr, name)
+                raise Refused(
+                    Reason.CONFLICT,
+                    name.removesuffix(".o") + ".c",
+                    why=f"the patched source does not compile: {_last_lines(_relative(done.stderr, tree))}",
+                    advice="correct the patch; it must compile for this kernel's configuration",
+                )
+        return target
+
+
+def _blame_the_machine(output: str, name: str) -> None:
+    """Raises:
+    BuildError: the compiler failed for a reason that says nothing about the patch.
+    """
+    if tool.NO_SPACE in output:
+        raise tool.disk_full(f"can't compile {name}")
+    if _CRASHED.search(output):
+        raise BuildError(
+            f"can't compile {name}", why=_last_lines(output), hint="try again with fewer --jobs or more memory"
+        )
+
+
+def _relative(text: str, tree: Path) -> str:
+    return text.replace(f"{tree}/", "")
+
+
+def _last_lines(text: str) -> str:
+    errors = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines()
+    return "; ".join(line.strip() for line in errors[:5])

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the compiler's and the kernel's symbol names mean. One judgement per predicate."""
+
+import re
+
+_NUMBERED = re.compile(r"\.\d+$")
+_UNIQUE = re.compile(r"^(__UNIQUE_ID_.*?|__pad_\w*?|__compound_literal)(\.|_)?\d+$")
+_COLD = re.compile(r"\.cold(\.\d+)?$")
+
+# Static variables that exist once per place in the source and whose identity means nothing across versions of a
+# function: a new copy only resets a "warn once" or a rate limit, or registers another lock class.
+_PER_PLACE = (
+    "__key",
+    "__already_done",
+    "__warned",
+    "__print_once",
+    "__func__",
+    "__FUNCTION__",
+    "__PRETTY_FUNCTION__",
+    "_rs",
+    "descriptor",
+    "_entry",
+    "_entry_ptr",
+    "__msg",
+    "CSWTCH",
+    "C",
+)
+
+
+def base(name: str) -> str:
+    """The name as written in the source: without the number gcc appends to static locals and unique ids."""
+    plain = _NUMBERED.sub("", name)
+    unique = _UNIQUE.match(plain)
+    return unique.group(1) if unique else plain
+
+
+def numbered(name: str) -> bool:
+    """Whether the name carries a number that another compilation may choose differently."""
+    return bool(_NUMBERED.search(name) or _UNIQUE.match(name))
+
+
+def per_place(name: str) -> bool:
+    """Whether this is a static of one place in the source (`__func__.12`, `_rs.3`, a dyndbg descriptor)."""
+    plain = base(name)
+    return plain in _PER_PLACE or plain.startswith("__UNIQUE_ID_ddebug")
+
+
+def cold_parent(name: str) -> str | None:
+    """`foo` for `foo.cold`, the part gcc moves to .text.unlikely; None for anything else."""
+    stripped = _COLD.sub("", name)
+    return stripped if stripped != name else None
+
+
+def init_section(name: str) -> bool:
+    """Code and data the kernel frees after boot or module load (include/linux/init.h)."""
+    return name.startswith((".init.", ".initcall", ".meminit.", ".devinit.", ".con_initcall", ".init_array"))
+
+
+def exit_section(name: str) -> bool:
+    """Module exit code and data; discarded in built-in objects."""
+    return name.startswith(".exit")
+
+
+def metadata_section(name: str) -> bool:
+    """Sections that describe the object to the linker, modpost or the loader and hold no live data."""
+    return name.startswith(
+        (
+            ".modinfo",
+            "__ksymtab",
+            "___ksymtab",
+            "__kcrctab",
+            "___kcrctab",
+            ".discard",
+            ".export_symbol",
+            ".note",
+            ".comment",
+            ".BTF",
+            "__tracepoints_ptrs",
+            ".printk_index",
+            ".altinstr_",
+            "__versions",
+            ".gnu.linkonce.this_module",
+        )
+    )

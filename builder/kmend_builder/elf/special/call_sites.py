@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""objtool's lists of places to rewrite at load: one s32 each (tools/objtool/check.c, create_*_sections()).
+
+`.retpoline_sites` and `.return_sites` (CONFIG_RETPOLINE, CONFIG_RETHUNK), `.call_sites` (call depth tracking,
+since 6.2), `.ibt_endbr_seal` (CONFIG_X86_KERNEL_IBT).
+"""
+
+from kmend_builder.elf.special.table import Table
+
+TABLES = tuple(
+    Table(name, sizes=(4,), relocs=1)
+    for name in (".retpoline_sites", ".return_sites", ".call_sites", ".ibt_endbr_seal")
+)

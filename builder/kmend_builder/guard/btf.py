@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads BTF, the compact type information that `gcc -gbtf` leaves in an object (Documentation/bpf/btf.rst).
+
+Only what layouts need: names, sizes, members. Types are described by text that names other structures instead of
+following them, so that each structure answers for its own layout only.
+"""
+
+import contextlib
+import dataclasses
+import struct
+from collections.abc import Iterator
+
+from kmend_builder.errors import ElfError
+
+_HEADER = struct.Struct("<HBBIIIII")
+_TYPE = struct.Struct("<III")
+_MAGIC = 0xEB9F
+
+(INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC) = range(
+    1, 16
+)
+FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = 16, 17, 18, 19
+_TRAILER = {INT: 4, VAR: 4, DECL_TAG: 4, ARRAY: 12}
+_PER_ITEM = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}
+_QUALIFIERS = {VOLATILE: "volatile ", CONST: "const ", RESTRICT: "", TYPE_TAG: ""}
+_MAX_DEPTH = 64
+# Anonymous structures are written out where they are used; damaged data could make them multiply without end. The
+# largest units of a kernel need some hundred thousand.
+_MAX_PARTS = 1 << 22
+_DAMAGE = (struct.error, IndexError, ValueError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Type:
+    kind: int
+    name: str
+    size: int
+    flag: bool
+    items: bytes
+
+
+class Btf:
+    """The types of one object.
+
+    Raises:
+        ElfError: the data is damaged.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.name = name
+        self._parts = 0
+        with self._checked():
+            self._types = self._read(data)
+
+    @contextlib.contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Whatever damaged data trips over is an ElfError."""
+        try:
+            yield
+        except _DAMAGE as error:
+            raise ElfError(f"can't read the types of {self.name}", why=str(error) or "damaged") from error
+
+    def _read(self, data: bytes) -> list[Type | None]:
+        magic, _, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(data)
+        if magic != _MAGIC:
+            raise ValueError("no BTF magic")
+        body = data[header + type_off : header + type_off + type_len]
+        strings = data[header + str_off : header + str_off + str_len]
+        if len(body) != type_len or len(strings) != str_len:
+            raise ValueError("cut short")
+        self._strings = strings
+        types: list[Type | None] = [None]
+        place = 0
+        while place < len(body):
+            name, info, size = _TYPE.unpack_from(body, place)
+            kind, count = info >> 24 & 0x1F, info & 0xFFFF
+            length = _TRAILER.get(kind, 0) + _PER_ITEM.get(kind, 0) * count
+            items = body[place + _TYPE.size : place + _TYPE.size + length]
+            if len(items) != length:
+                raise ValueError("cut short")
+            types.append(Type(kind, self._string(name), size, bool(info >> 31), items))
+            place += _TYPE.size + length
+        return types
+
+    def _string(self, offset: int) -> str:
+        return self._strings[offset : self._strings.index(b"\0", offset)].decode()
+
+    def describe(self, number: int, depth: int = 0) -> str:
+        """A type as text; named structures by name only."""
+        self._parts += 1
+        if depth > _MAX_DEPTH:
+            raise ValueError("types nested without end")
+        if self._parts > _MAX_PARTS:
+            raise ValueError("too many types")
+        kind = self._types[number] if 0 < number < len(self._types) else None
+        if kind is None:
+            return "void"
+        if kind.kind in _QUALIFIERS:
+            return _QUALIFIERS[kind.kind] + self.describe(kind.size, depth + 1)
+        if kind.kind == PTR:
+            return self.describe(kind.size, depth + 1) + "*"
+        if kind.kind == TYPEDEF:
+            return kind.name
+        if kind.kind == ARRAY:
+            element, _, count = struct.unpack("<III", kind.items)
+            return f"{self.describe(element, depth + 1)}[{count}]"
+        if kind.kind in (STRUCT, UNION, ENUM, ENUM64, FWD) and kind.name:
+            return f"{_KEYWORD.get(kind.kind, 'struct')} {kind.name}"
+        if kind.kind in (STRUCT, UNION):
+            return self._body(kind, depth)
+        if kind.kind == FUNC_PROTO:
+            return self.prototype(number, depth)
+        return kind.name or f"kind{kind.kind}"
+
+    def prototype(self, number: int, depth: int = 0) -> str:
+        """The return and parameter types of a function type; parameter names do not count."""
+        kind = self._types[number]
+        if kind is None or kind.kind != FUNC_PROTO:
+            raise ValueError(f"type {number} is not a prototype")
+        parameters = [self.describe(item[1], depth + 1) for item in struct.iter_unpack("<II", kind.items)]
+        return f"{self.describe(kind.size, depth + 1)}({', '.join(parameters)})"
+
+    def _body(self, kind: Type, depth: int = 0) -> str:
+        members = []
+        for name, member, offset in struct.iter_unpack("<III", kind.items):
+            bits = f":{offset >> 24}" if kind.flag and offset >> 24 else ""
+            place = offset & 0xFFFFFF if kind.flag else offset
+            members.append(f"{place} {self.describe(member, depth + 1)} {self._string(name)}{bits}")
+        return f"{_KEYWORD[kind.kind]}({kind.size}){{{'; '.join(members)}}}"
+
+    def layouts(self) -> dict[str, str]:
+        """The layout of every named structure, union, typedef and enumeration (its size) in words.
+
+        Equal layouts have equal words.
+
+        Raises:
+            ElfError: the data is damaged.
+        """
+        result = {}
+        with self._checked():
+            for kind in self._types:
+                if kind is None or not kind.name:
+                    continue
+                if kind.kind in (STRUCT, UNION):
+                    result[f"{_KEYWORD[kind.kind]} {kind.name}"] = self._body(kind)
+                elif kind.kind in (ENUM, ENUM64):
+                    result[f"enum {kind.name}"] = f"enum({kind.size})"
+                elif kind.kind == TYPEDEF:
+                    result[kind.name] = self.describe(kind.size)
+        return result
+
+    def functions(self) -> dict[str, str]:
+        """The prototype of every function defined in the object."""
+        with self._checked():
+            kinds = [kind for kind in self._types if kind is not None and kind.kind == FUNC and kind.name]
+            return {kind.name: self.prototype(kind.size) for kind in kinds}
+
+
+_KEYWORD = {STRUCT: "struct", UNION: "union", ENUM: "enum", ENUM64: "enum", FWD: "struct"}

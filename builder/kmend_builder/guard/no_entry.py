@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""no-entry: a function without the fentry call that ftrace, and so livepatch, redirects it by."""
+
+from collections.abc import Sequence
+
+from kmend.reasons import Reason
+from kmend_builder.elf.atoms import Atom
+from kmend_builder.errors import Refused
+from kmend_builder.livepatch.units import UnitResult, has_entry
+
+
+def check(unit: UnitResult) -> list[str]:
+    """Refuse unless every function to redirect has an fentry call where it is shipped."""
+    for patched in unit.redirected:
+        twin = unit.twin(patched)
+        if twin is not None and not has_entry(unit.diff.orig_signer, twin):
+            raise _refusal(unit, twin, "notrace, noinstr or assembly")
+    callers = "replaced through its callers, as it has no fentry call of its own"
+    return [f"{unit.source}: {atom.name}: {callers}" for atom in sorted(unit.carried, key=lambda atom: atom.name)]
+
+
+def check_exits(units: Sequence[UnitResult]) -> list[str]:
+    """Refuse a fix that changes module exit code only; beside a run-time change it becomes a note."""
+    exits = [(unit, atom) for unit in units for atom in unit.exits]
+    if exits and not any(unit.redirected for unit in units):
+        raise _refusal(*exits[0], "__exit implies notrace")
+    return [
+        f"{unit.source}: {atom.name}: exit code, the old one runs when the module is unloaded" for unit, atom in exits
+    ]
+
+
+def _refusal(unit: UnitResult, atom: Atom, why: str) -> Refused:
+    return Refused(
+        Reason.NO_ENTRY,
+        f"{unit.source}: {atom.name}",
+        why=f"it is in {atom.section.name} and has no fentry call ({why})",
+        advice="make the change in a function that calls it, or reboot",
+    )

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stages 2 to 6 for one change: from its patch to a judgement, with everything stage 7 needs if it can be live."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kmend.reasons import Verdict
+from kmend_builder import __version__, report
+from kmend_builder.change.headers import header_search
+from kmend_builder.change.inputs import Change
+from kmend_builder.change.prepare import ChangeTrees, work_out, write_out
+from kmend_builder.change.twin import patched_tree
+from kmend_builder.change.units import Units, affected_units
+from kmend_builder.compile import Compiler
+from kmend_builder.elf.diff import diff_objects
+from kmend_builder.elf.model import ObjectFile
+from kmend_builder.elf.read import read_object
+from kmend_builder.errors import Refused
+from kmend_builder.guard import check_units, vdso
+from kmend_builder.kernel.includes import includers
+from kmend_builder.kernel.kbuild import KbuildMap, kbuild_map
+from kmend_builder.kernel.model import Kernel
+from kmend_builder.livepatch.assemble import Assembled, assemble
+from kmend_builder.livepatch.resolve import Export, Resolver, read_symvers
+from kmend_builder.livepatch.select import select_all
+from kmend_builder.livepatch.units import UnitResult
+from kmend_builder.match.match import match_object
+from kmend_builder.progress import Progress
+from kmend_builder.spaces import Spaces
+from kmend_builder.workdir import Stage, WorkDir, digest
+
+
+@dataclasses.dataclass
+class Judgement:
+    """What stages 2 to 6 found. `refusal` is set for the verdict reboot; `assembled` for live."""
+
+    change: Change
+    verdict: Verdict
+    units: list[UnitResult]
+    notes: list[str]
+    refusal: Refused | None = None
+    assembled: Assembled | None = None
+    absent: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Judge:
+    """Judges changes for one kernel. Keeps what is the same for all of them: maps, exports, address spaces."""
+
+    def __init__(self, kernel: Kernel, jobs: int, progress: Progress) -> None:
+        self.kernel = kernel
+        self.progress = progress
+        self.compiler = Compiler(kernel, jobs)
+        self.spaces = Spaces(kernel)
+        self.kbuild: KbuildMap = kbuild_map(kernel)
+        self.exports: dict[str, Export] = read_symvers(kernel.symvers.read_text())
+        self.seconds: dict[str, float] = {}
+        self._headers = header_search(kernel.source)
+
+    def judge(self, work: WorkDir, change: Change, name: str = "kmend") -> Judgement:
+        """Run stages 2 to 6.
+
+        Raises:
+            BuildError: the judgement could not be made.
+        """
+        try:
+            with self._timed(Stage.CHANGE):
+                trees, units = self._change(work, change)
+            if not units.objects:
+                return Judgement(change, Verdict.ABSENT, [], [], absent=units.notes)
+            with self._timed(Stage.COMPILE):
+                self._compile(work, trees, units)
+            results = self._compare(work, units)
+            if all(result.diff.empty for result in results):
+                note = "no object differs in this configuration"
+                return Judgement(
+                    change, Verdict.ABSENT, results, [], absent=dict.fromkeys(units.objects.values(), note)
+                )
+            with self._timed(Stage.GUARD):
+                return self._guard(work, change, results, name)
+        except Refused as refusal:
+            # what an earlier run left from here on is not the work of this change
+            work.begin(Stage.GUARD)
+            report.write_refusal(work, refusal)
+            return Judgement(change, Verdict.REBOOT, [], [], refusal=refusal)
+
+    @contextlib.contextmanager
+    def _timed(self, stage: Stage) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            with self.progress.step(stage.directory):
+                yield
+        finally:
+            spent = time.monotonic() - started
+            self.seconds[stage.directory] = self.seconds.get(stage.directory, 0.0) + spent
+
+    def _change(self, work: WorkDir, change: Change) -> tuple[ChangeTrees, Units]:
+        trees = work_out(self.kernel.source, change)
+        units = self.affected(trees)
+        early = vdso.outside(units.objects.values())
+        for source in sorted(early):
+            units.notes[source] = "runs before or outside the kernel; changes at the next boot"
+        units = dataclasses.replace(units, objects={k: v for k, v in units.objects.items() if v not in early})
+        key = self._key(trees)
+        if not work.is_complete(Stage.CHANGE, key):
+            write_out(work.begin(Stage.CHANGE), trees)
+            report.write_units(work, units)
+            work.complete(Stage.CHANGE, key)
+        return trees, units
+
+    def _key(self, trees: ChangeTrees) -> str:
+        """What stages 2 and 3 depend on."""
+        return digest(trees.diff, self.kernel.build_id, __version__)
+
+    def affected(self, trees: ChangeTrees) -> Units:
+        """The units a change touches, from Kbuild's map and the include graph."""
+        source = self.kernel.source
+
+        def read(side: str, rel: str) -> str | None:
+            if side == "patched" and rel in trees.files:
+                data = trees.files[rel]
+                return None if data is None else data.decode("utf-8", "surrogateescape")
+            path = source / rel
+            return path.read_text("utf-8", "surrogateescape") if path.is_file() else None
+
+        return affected_units(
+            trees.files,
+            owner=self.kbuild.owner,
+            includers=self._includers,
+            read=read,
+            headers=self._headers,
+        )
+
+    def _includers(self, rel: str) -> set[str]:
+        """Who sees a file. A new one is not in the graph: whoever near it names it may (`__has_include`)."""
+        found = set(includers(self.kernel, rel))
+        if (self.kernel.source / rel).exists():
+            return found
+        place = Path(rel)
+        for directory in {place.parent, place.parent.parent}:
+            for near in (self.kernel.source / directory).glob("*.[ch]"):
+                if place.name.encode() in near.read_bytes():
+                    name = near.relative_to(self.kernel.source).as_posix()
+                    found |= includers(self.kernel, name) | ({name} if name.endswith(".c") else set())
+        return found
+
+    def _compile(self, work: WorkDir, trees: ChangeTrees, units: Units) -> None:
+        key = self._key(trees)
+        if work.is_complete(Stage.COMPILE, key):
+            self.progress.note("the objects of an earlier run are used")
+            return
+        directory = work.begin(Stage.COMPILE)
+        self.compiler.orig(units.objects, directory / "orig")
+        with patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled) as tree:
+            self.compiler.patched(units.objects, tree, directory / "patched")
+        work.complete(Stage.COMPILE, key)
+
+    def _compare(self, work: WorkDir, units: Units) -> list[UnitResult]:
+        directory = work.stage(Stage.COMPILE)
+        with self._timed(Stage.DIFF):
+            work.begin(Stage.DIFF)
+            diffs = {name: diff_objects(*_pair(directory, name), name) for name in units.objects}
+            report.write_diff(work, list(diffs.values()))
+            work.complete(Stage.DIFF, "")
+        with self._timed(Stage.MATCH):
+            work.begin(Stage.MATCH)
+            results = []
+            for name, source in units.objects.items():
+                owner = self.kbuild.owner(name)
+                assert owner is not None
+                space = self.spaces(owner)
+                results.append(UnitResult(name, source, owner, diffs[name], match_object(diffs[name].orig, space)))
+            report.write_match(work, results)
+            work.complete(Stage.MATCH, "")
+        return results
+
+    def _guard(self, work: WorkDir, change: Change, results: list[UnitResult], name: str) -> Judgement:
+        work.begin(Stage.GUARD)
+        notes = check_units(results)
+        assembled = assemble(select_all(results), Resolver(self.exports, self.spaces), name)
+        notes += assembled.notes
+        report.write_guard(work, results, notes)
+        work.complete(Stage.GUARD, "")
+        return Judgement(change, Verdict.LIVE, results, notes, assembled=assembled)
+
+
+def _pair(directory: Path, name: str) -> tuple[ObjectFile, ObjectFile]:
+    orig, patched = (read_object((directory / side / name).read_bytes(), name) for side in ("orig", "patched"))
+    return orig, patched

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stage 1: everything about one distribution kernel, from the name of its release.
+
+The kernel need not be installed. Entries of the cache are named by what they are made of, so a package that was
+rebuilt under the same version is another entry.
+"""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+from kmend_builder.errors import BuildError
+from kmend_builder.kernel import archive, prepare, store
+from kmend_builder.kernel.archive import Package
+from kmend_builder.kernel.failures import VersionGone
+from kmend_builder.kernel.image import Image
+from kmend_builder.kernel.model import Kernel
+from kmend_builder.kernel.source import fetch_source
+from kmend_builder.kernel.vmlinuz import extract_vmlinux
+from kmend_builder.progress import Progress
+
+_JSON = "kernel.json"
+# Part of the entry's name: raise it when entries are made differently.
+_RECIPE = "1"
+_RELEASE = re.compile(r"[0-9][A-Za-z0-9.+~-]{2,63}\Z")
+
+
+def acquire(release: str, *, cache: Path, progress: Progress, version: str | None = None) -> Kernel:
+    """Get a kernel: image, modules, configuration, source and a prepared build tree.
+
+    Args:
+        release: `uname -r`, e.g. "6.1.0-53-cloud-amd64".
+        cache: directory shared by all builds; made if missing.
+        version: package version, if the archive has several under one release; the newest by default.
+
+    Raises:
+        VersionGone: neither archive nor cache has it.
+        CompilerMissing: the compiler it was built with is not installed.
+        ConfigDiffers: its configuration does not hold here.
+        DamagedPackage, DiskFull, ElfError, BuildError: see the message.
+    """
+    if not _RELEASE.match(release):
+        raise BuildError(f"{release!r} is not a kernel release", hint="it is what uname -r prints")
+    cache = cache.absolute()
+    try:
+        image = archive.find(f"linux-image-{release}", version)
+    except VersionGone:
+        kernel = _cached(cache, release, version)
+        if kernel is None:
+            raise
+        progress.note(f"{release} {kernel.version} is no longer in the archive; the cache has it")
+        return kernel
+    entry = cache / "kernels" / _entry_name(release, image)
+    with store.locked(entry):
+        return _kept(entry) or _make(release, image, entry, cache, progress)
+
+
+def _kept(entry: Path) -> Kernel | None:
+    """The kernel of an entry; None if it is not complete, was moved, or its source was removed."""
+    if not store.is_complete(entry):
+        return None
+    kernel = Kernel.from_json((entry / _JSON).read_text())
+    # Build trees remember their absolute path and that of the source: after a move they would compile nonsense.
+    return kernel if kernel.cache_dir == entry and store.is_complete(kernel.source.parent) else None
+
+
+def _entry_name(release: str, image: Package) -> str:
+    digest = hashlib.sha256(f"{_RECIPE} {image.sha256}".encode()).hexdigest()
+    return f"{release}_{image.version.replace(':', '%3a')}_{digest[:12]}"
+
+
+def _cached(cache: Path, release: str, version: str | None) -> Kernel | None:
+    """A complete entry of that release: the named version, or the one made last."""
+    entries = sorted((cache / "kernels").glob(f"{release}_*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for kernel in filter(None, map(_kept, entries)):
+        if kernel.release == release and version in (None, kernel.version):
+            return kernel
+    return None
+
+
+def _make(release: str, image: Package, entry: Path, cache: Path, progress: Progress) -> Kernel:
+    headers = archive.find(f"linux-headers-{release}", image.source_version)
+    debs = [archive.fetch(package, cache=cache, progress=progress) for package in (image, headers)]
+    with store.making(entry):
+        with progress.step(f"unpack {image.name}"):
+            _unpack_shipped(entry, *debs)
+        vmlinuz = _only(entry / "image", f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz")
+        config = _only(entry / "image", f"boot/config-{release}", f"usr/lib/modules/{release}/config")
+        compiler = prepare.compiler_of(config.read_text())
+        with progress.step("decompress the kernel image"):
+            (entry / "vmlinux").write_bytes(extract_vmlinux(vmlinuz.read_bytes()))
+        build = entry / "build"
+        build.mkdir()
+        source = fetch_source(image.source_version, cache=cache, progress=progress)
+        prepare.prepare(source, build, config=config, release=release, compiler=compiler, progress=progress)
+        shutil.copyfile(entry / "Module.symvers", build / "Module.symvers")
+        kernel = Kernel(
+            release=release,
+            version=image.version,
+            source_version=image.source_version,
+            arch=image.arch,
+            build_id=Image.open(entry / "vmlinux").build_id,
+            compiler=compiler,
+            source=source,
+            build=build,
+            config=config,
+            symvers=build / "Module.symvers",
+            vmlinuz=vmlinuz,
+            image=entry / "vmlinux",
+            modules=_only(entry / "image", f"lib/modules/{release}", f"usr/lib/modules/{release}"),
+            image_deb=debs[0],
+        )
+        store.write_through(entry / _JSON, kernel.to_json().encode())
+    return kernel
+
+
+def _unpack_shipped(entry: Path, image_deb: Path, headers_deb: Path) -> None:
+    """Leave `image/`, the image package as it would be installed, and `Module.symvers`."""
+    archive.unpack(image_deb, entry / "image")
+    archive.unpack(headers_deb, entry / "headers")
+    symvers = sorted((entry / "headers/usr/src").glob("linux-headers-*/Module.symvers"))
+    if len(symvers) != 1:
+        raise BuildError(f"{headers_deb.name} holds no Module.symvers", why=f"found {len(symvers)}")
+    symvers[0].replace(entry / "Module.symvers")
+    shutil.rmtree(entry / "headers")
+    store.freeze(entry / "image")
+
+
+def _only(root: Path, *places: str) -> Path:
+    """The first of some places that exists; newer packages have files elsewhere."""
+    for place in places:
+        if (root / place).exists():
+            return root / place
+    raise BuildError(
+        f"the image package has no {places[0]}",
+        why="it is not a whole kernel",
+        hint="releases of Debian 14 and later split their kernel into several packages; they are not supported yet",
+    )

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stage 7: from differing objects to one loadable live patch.
+
+select.py    what of the patched objects goes into the module
+resolve.py   what each reference of it becomes: inside the module, an export, or a livepatch symbol
+assemble.py  the chosen pieces as one relocatable object, with their table entries (tables.py)
+link.py      that object and the glue of kmod/ through Kbuild; postlink.py turns livepatch symbols into klp relocations
+"""

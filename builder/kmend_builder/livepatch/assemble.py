@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Puts the selected pieces of all units into one relocatable object.
+
+References to the running kernel stay undefined symbols here, livepatch ones under their `.klp.sym.` name, because a
+linker would not keep klp relocation sections; postlink.py makes those of them after the link.
+"""
+
+import dataclasses
+
+from kmend.reasons import Reason
+from kmend_builder.elf import constants as c
+from kmend_builder.elf.atoms import Atom, Kind, Target
+from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
+from kmend_builder.errors import Refused
+from kmend_builder.livepatch import aux
+from kmend_builder.livepatch.aux import AuxCopier
+from kmend_builder.livepatch.literals import Literals
+from kmend_builder.livepatch.resolve import Import, Klp, Resolver
+from kmend_builder.livepatch.select import Selection
+from kmend_builder.livepatch.tables import TableWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Redirect:
+    """One function to register: `label` is the C-visible name of the new one."""
+
+    object: str
+    name: str
+    sympos: int
+    label: str
+
+
+@dataclasses.dataclass
+class Assembled:
+    object: ObjectFile
+    redirects: list[Redirect]
+    pinned: bool
+    notes: list[str]
+
+
+def assemble(selections: list[Selection], resolver: Resolver, name: str) -> Assembled:
+    """Build the object.
+
+    Raises:
+        Refused: a reference that can't be resolved, or a static key owned by a module.
+    """
+    return _Assembler(resolver, name).run(selections)
+
+
+class _Assembler:
+    def __init__(self, resolver: Resolver, name: str) -> None:
+        self.resolver = resolver
+        self.obj = ObjectFile(name, [], [])
+        self.literals = Literals(self.obj)
+        self.aux = AuxCopier(self.obj, self._translate)
+        self.undefined: dict[str, Symbol] = {}
+        self.labels: dict[Atom, Symbol] = {}
+        self.pieces: dict[Atom, Section] = {}
+        self.redirects: list[Redirect] = []
+        self.notes: list[str] = []
+
+    def run(self, selections: list[Selection]) -> Assembled:
+        self.resolver.provided = {name for selection in selections for name in _provides(selection)}
+        for selection in selections:
+            for atom in selection.atoms:
+                self._place(selection, atom)
+        for selection in selections:
+            for atom in selection.atoms:
+                self._relocate(selection, atom)
+            tables = TableWriter(self.obj, selection, self.pieces, self._translate, self.labels)
+            tables.run()
+            self.notes += tables.notes
+            self._register(selection)
+        pinned = any(selection.pinned for selection in selections)
+        return Assembled(self.obj, self.redirects, pinned, self.notes)
+
+    def _place(self, selection: Selection, atom: Atom) -> None:
+        section = Section(
+            _section_name(atom),
+            atom.section.type,
+            atom.section.flags & ~(c.SHF_GROUP | c.SHF_MERGE | c.SHF_STRINGS),
+            atom.section.align,
+            0,
+            b"" if atom.section.type == c.SHT_NOBITS else atom.data,
+            atom.size,
+        )
+        self.obj.sections.append(section)
+        kind = c.STT_FUNC if atom.kind is Kind.FUNCTION else c.STT_OBJECT
+        bind = c.STB_GLOBAL if atom.name in _provides(selection) and not atom.local else c.STB_LOCAL
+        symbol = Symbol(atom.name, 0, atom.size, bind, kind, section)
+        self.obj.symbols.append(symbol)
+        self.pieces[atom] = section
+        self.labels[atom] = symbol
+
+    def _relocate(self, selection: Selection, atom: Atom) -> None:
+        for reloc in atom.relocs:
+            target = selection.unit.diff.patched.target(atom.section, reloc)
+            symbol, addend = self._translate(selection, atom.section, reloc, target)
+            self.pieces[atom].relocs.append(Reloc(reloc.offset - atom.start, reloc.type, symbol, addend))
+
+    def _translate(self, selection: Selection, site: Section, reloc: Reloc, target: Target) -> tuple[Symbol, int]:
+        """The symbol and addend a relocation gets in the new object."""
+        if target.content is not None:
+            assert target.section is not None
+            symbol, offset = self.literals.place(target.content, target.section)
+            return symbol, offset - target.correction
+        if target.symbol is not None:
+            found = self.resolver.symbol(selection.unit, target.symbol.name)
+            return self._undefined(found), target.addend
+        if target.atom is None:
+            place = f"{selection.unit.source}: {target.section.name if target.section else '?'}"
+            raise Refused(Reason.AMBIGUOUS_SYMBOL, place, why="a reference into data without a name")
+        if target.atom.section.name == aux.SECTION:
+            return self.aux.place(selection, reloc, target)
+        if selection.internal(target, site, reloc):
+            return self.labels[target.atom], target.addend
+        return self._undefined(self.resolver.existing(selection.unit, target.atom)), target.addend
+
+    def _undefined(self, found: Import | Klp) -> Symbol:
+        name = found.symbol if isinstance(found, Klp) else found.name
+        defined = next((label for label in self.labels.values() if label.name == name and label.bind), None)
+        if defined is not None and isinstance(found, Import):
+            return defined
+        if name not in self.undefined:
+            self.undefined[name] = Symbol(name, bind=c.STB_GLOBAL)
+            self.obj.symbols.append(self.undefined[name])
+        return self.undefined[name]
+
+    def _register(self, selection: Selection) -> None:
+        for atom in selection.redirected:
+            twin = selection.unit.twin(atom)
+            assert twin is not None
+            matched = selection.unit.match.functions[twin]
+            label = f"kmend_new_{len(self.redirects)}"
+            alias = Symbol(label, 0, atom.size, c.STB_GLOBAL, c.STT_FUNC, self.pieces[atom])
+            self.obj.symbols.append(alias)
+            self.redirects.append(Redirect(selection.unit.object, matched.name, matched.sympos, label))
+
+
+def _provides(selection: Selection) -> set[str]:
+    """Global functions and variables that are new with the change, for other units to refer to."""
+    return {
+        symbol.name
+        for atom in selection.atoms
+        if selection.unit.twin(atom) is None
+        for symbol in atom.symbols
+        if symbol.bind != c.STB_LOCAL
+    }
+
+
+def _section_name(atom: Atom) -> str:
+    if atom.kind is Kind.FUNCTION:
+        cold = atom.section.name.startswith(".text.unlikely")
+        return f".text.unlikely.{atom.name}" if cold else f".text.{atom.name}"
+    if atom.section.name == "__dyndbg":
+        return "__dyndbg"
+    prefix = ".bss" if atom.section.type == c.SHT_NOBITS else ".data" if atom.section.writable else ".rodata"
+    return f"{prefix}.{atom.name}"

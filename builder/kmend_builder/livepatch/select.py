@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Chooses what of a patched object goes into the live patch: changed functions and whatever new they reach."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from kmend.reasons import Reason
+from kmend_builder.elf import names
+from kmend_builder.elf.atoms import Atom, Kind, Target
+from kmend_builder.elf.constants import PC_RELATIVE, STB_LOCAL
+from kmend_builder.elf.insn import is_branch
+from kmend_builder.elf.model import Reloc, Section
+from kmend_builder.elf.signature import references
+from kmend_builder.elf.special import TABLES
+from kmend_builder.errors import Refused
+from kmend_builder.livepatch.units import UnitResult, copied
+
+
+@dataclasses.dataclass
+class Selection:
+    """The atoms of one unit to include, in the order they were reached; `redirected` are those to register."""
+
+    unit: UnitResult
+    redirected: list[Atom]
+    atoms: dict[Atom, None]
+    #: A new function whose address is kept by the kernel: its code must never be unloaded.
+    pinned: bool = False
+
+    def internal(self, target: Target, site: Section, reloc: Reloc) -> bool:
+        """Whether a reference leads to the included copy rather than to the running kernel.
+
+        A call goes to the new function directly. A function pointer that outlives the patch must not lead into
+        the module: it gets the address of the old function, which is redirected while the patch is active.
+        """
+        atom = target.atom
+        if atom is None or atom not in self.atoms:
+            return False
+        if atom.kind is not Kind.FUNCTION or self.unit.twin(atom) is None:
+            return True
+        if names.cold_parent(atom.name) or site.name in TABLES or not _points_to_start(target, reloc):
+            return True
+        return site.code and is_branch(site.data, reloc.offset)
+
+
+def select_all(units: Sequence[UnitResult]) -> list[Selection]:
+    """The selections of all units that contribute something.
+
+    A new global function may be used by another unit only: it is a further root of its own unit.
+
+    Raises:
+        Refused: see select().
+    """
+    new = {name: (unit, atom) for unit in units for atom in unit.diff.patched.atoms for name in _new_names(unit, atom)}
+    roots: dict[int, list[Atom]] = {id(unit): [] for unit in units}
+    while True:
+        selections = [select(unit, roots[id(unit)]) for unit in units if unit.redirected or roots[id(unit)]]
+        chosen = {atom for selection in selections for atom in selection.atoms}
+        wanted = {name for selection in selections for name in _undefined(selection)}
+        found = [new[name] for name in sorted(wanted & new.keys()) if new[name][1] not in chosen]
+        if not found:
+            return selections
+        for unit, atom in found:
+            roots[id(unit)].append(atom)
+
+
+def _new_names(unit: UnitResult, atom: Atom) -> list[str]:
+    """The global names of an atom that the orig object does not have."""
+    if unit.twin(atom) is not None or copied(atom):
+        return []
+    return [symbol.name for symbol in atom.symbols if symbol.bind != STB_LOCAL]
+
+
+def _undefined(selection: Selection) -> Iterator[str]:
+    unit = selection.unit
+    for atom in selection.atoms:
+        for target in references(unit.diff.patched, unit.diff.patched_signer, atom):
+            if target.symbol is not None:
+                yield target.symbol.name
+
+
+def select(unit: UnitResult, roots: Sequence[Atom] = ()) -> Selection:
+    """The closure of the changed functions, and of further `roots`, over new functions, new data and copied constants.
+
+    Raises:
+        Refused: a static local of which nothing tells whether it is new or which of several it is.
+    """
+    selection = Selection(unit, list(unit.redirected), {})
+    queue = [*unit.redirected, *roots]
+    while queue:
+        atom = queue.pop(0)
+        if atom in selection.atoms:
+            continue
+        selection.atoms[atom] = None
+        if atom.kind is Kind.FUNCTION:
+            queue.extend(unit.children(atom))
+        for target in references(unit.diff.patched, unit.diff.patched_signer, atom):
+            if target.atom is not None and _belongs(unit, target.atom):
+                _must_be_known(unit, atom, target.atom)
+                queue.append(target.atom)
+    selection.pinned = any(_keeps_pointer(selection, atom) for atom in selection.atoms)
+    return selection
+
+
+def _must_be_known(unit: UnitResult, user: Atom, atom: Atom) -> None:
+    """A guess would give the new code a fresh variable, or another one's state."""
+    if unit.ambiguous(atom):
+        name = names.base(atom.name)
+        raise Refused(
+            Reason.AMBIGUOUS_SYMBOL,
+            f"{unit.source}: {user.name}",
+            why=f"nothing tells which static variable {name} of the running kernel its {name} is",
+            advice=f"use a new variable of another name, or leave the functions that use {name} as they are",
+        )
+
+
+def _points_to_start(target: Target, reloc: Reloc) -> bool:
+    """A function's own address, and not a label inside it (`_THIS_IP_`, the way back from a .cold part)."""
+    return target.addend == (-4 if reloc.type in PC_RELATIVE else 0)
+
+
+def _belongs(unit: UnitResult, atom: Atom) -> bool:
+    if atom.section.name.startswith(".altinstr_"):
+        return False  # travels with the table entries, slice by slice
+    return copied(atom) or atom in unit.carried or unit.twin(atom) is None
+
+
+def _keeps_pointer(selection: Selection, atom: Atom) -> bool:
+    """Whether an included piece hands out the address of a new function."""
+    layout = selection.unit.diff.patched
+    for reloc in atom.relocs:
+        target = layout.target(atom.section, reloc).atom
+        if target is None or target.kind is not Kind.FUNCTION or target not in selection.atoms:
+            continue
+        if selection.unit.twin(target) is not None or names.cold_parent(target.name):
+            continue
+        if not (atom.section.code and is_branch(atom.section.data, reloc.offset)) and target is not atom:
+            return True
+    return False

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shipped objects of a kernel as address spaces, each read once."""
+
+import functools
+from pathlib import Path
+
+from kmend_builder.elf.read import read_object
+from kmend_builder.errors import BuildError
+from kmend_builder.kernel.image import Image
+from kmend_builder.kernel.kallsyms import kernel_symbols
+from kmend_builder.kernel.model import Kernel
+from kmend_builder.kernel.modules import module_bytes, module_files
+from kmend_builder.livepatch.resolve import VMLINUX
+from kmend_builder.match.space import Space, SpaceSymbol, module_space
+
+
+class Spaces:
+    """Address spaces by object name: "vmlinux" or a module."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._modules: dict[str, Space] = {}
+
+    @functools.cached_property
+    def vmlinux(self) -> Space:
+        image = Image.open(self.kernel.image)
+        symbols = kernel_symbols(self.kernel)
+        # kallsyms types: upper case is global; u, v, w are unique or weak ones and global as well (nm(1))
+        return Space(
+            VMLINUX,
+            image,
+            (
+                SpaceSymbol(symbol.name, symbol.address, symbol.type.isupper() or symbol.type in "uvw")
+                for symbol in symbols
+            ),
+        )
+
+    @functools.cached_property
+    def files(self) -> dict[str, Path]:
+        return module_files(self.kernel)
+
+    def __call__(self, name: str) -> Space:
+        if name == VMLINUX:
+            return self.vmlinux
+        if name not in self._modules:
+            if name not in self.files:
+                raise BuildError(f"no module {name} in {self.kernel.modules}")
+            path = self.files[name]
+            self._modules[name] = module_space(read_object(module_bytes(path), path.name), name)
+        return self._modules[name]

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""init-code: alone it is refused, beside a change of running code it is a note."""
+
+import pytest
+
+from kmend.reasons import Reason
+from kmend_builder.errors import Refused
+from kmend_builder.guard import check_units, init_code
+from support.units import make_unit
+
+SOURCE = """
+section(".init.text") int setup(int a) { return a + 1; }
+int f(int a) { return a * 3; }
+"""
+INIT = SOURCE.replace("a + 1", "a + 2")
+BOTH = INIT.replace("a * 3", "a * 5")
+
+
+@pytest.mark.parametrize("check", [init_code.check_all, check_units])
+def test_a_change_of_init_code_only(check: object) -> None:
+    assert callable(check)
+    with pytest.raises(Refused) as caught:
+        check([make_unit(SOURCE, INIT)])
+    assert (caught.value.reason, caught.value.place) == (Reason.INIT_CODE, "drivers/unit.c: setup")
+
+
+def test_beside_a_change_of_running_code() -> None:
+    (note,) = check_units([make_unit(SOURCE, BOTH)])
+    assert note == "drivers/unit.c: setup: init code or data, takes effect at the next boot only"
+
+
+def test_the_running_code_may_be_in_another_unit() -> None:
+    units = [make_unit(SOURCE, INIT), make_unit("int g(int a) { return a; }", "int g(int a) { return a + 7; }")]
+    assert len(init_code.check_all(units)) == 1
+    with pytest.raises(Refused):
+        init_code.check_all(units[:1])
+
+
+def test_no_init_code_no_note() -> None:
+    assert init_code.check_all([make_unit(SOURCE, SOURCE.replace("a * 3", "a * 5"))]) == []

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens in the guest, told as it happens."""
+
+import sys
+import time
+
+from demo.archive import META, SUITE
+from demo.material import ARCHIVE, Material, prepare
+from kernels import kernel_pair
+from kmend_builder.cli.options import default_cache
+from kmend_builder.errors import BuildError
+from kmend_builder.progress import make_progress
+from kmend_builder.prove.base import ColdGuest
+from kmend_builder.prove.guest import Guest
+
+# CVE, what it is, the probe's command, its answer before and after
+PROBES = (
+    ("CVE-2026-89603", "seccomp filter bypassed after ptrace", "/seed/seccomp_tsync", "BYPASSED", "FILTERED"),
+    ("CVE-2026-89560", "landlock lets whiteouts be made", "/seed/landlock_whiteout.py", "CREATED", "DENIED"),
+    ("CVE-2026-98012", "sfq takes a quantum of 1 (module loaded)", "/seed/sfq_quantum.py", "ACCEPTED", "CLAMPED"),
+    ("CVE-2026-90114", "bridge tunnel range (module not loaded)", "/seed/bridge_tunnel.py", "ACCEPTED", "REJECTED"),
+)
+_APPLY_SECONDS = 120.0
+
+
+class Story:
+    """One guest's way from vulnerable to fixed, checked at every step."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.started:5.1f} s] {text}", flush=True)
+
+    def show(self, text: str) -> None:
+        for line in text.rstrip().splitlines():
+            print(f"          {line}", flush=True)
+
+    def probe(self, fixed: bool) -> None:
+        """Run every probe and print its answer.
+
+        Raises:
+            BuildError: an answer is not the expected one.
+        """
+        for cve, title, command, before, after in PROBES:
+            answer = self.guest.run(command).out.strip()
+            self.show(f"{cve}  {title:42} {answer}")
+            if answer != (after if fixed else before):
+                raise BuildError(f"{cve}: the guest answers {answer}", why=f"expected {after if fixed else before}")
+
+    def boot_id(self) -> str:
+        return self.guest.run("cat /proc/sys/kernel/random/boot_id").out.strip()
+
+    def install_client(self) -> None:
+        """The machine as it was before: a stock kernel that apt follows, and kmend installed."""
+        source = f"deb [signed-by=/seed/debian.gpg] file:/seed/debian {SUITE} main"
+        self.guest.run(f"echo '{source}' > /etc/apt/sources.list.d/debian.list")
+        self.guest.run(f"dpkg -i /seed/{META}_*.deb")
+        self.guest.run(f"ln -s /seed/kmend-before {ARCHIVE}")
+        self.guest.run("apt-get -q -y install /seed/kmend.deb", timeout=300)
+
+    def upgrade(self) -> None:
+        """The publisher has published; a plain `apt full-upgrade`, and the hook does the rest in the background."""
+        self.guest.run(f"ln -sfn /seed/kmend {ARCHIVE}")
+        self.guest.run("apt-get -q update", timeout=120)
+        self.guest.run("apt-get -q -y full-upgrade", timeout=600)
+
+    def wait_applied(self) -> None:
+        """Until the agent has nothing more to do.
+
+        Raises:
+            BuildError: no live patch came up in time.
+        """
+        deadline = time.monotonic() + _APPLY_SECONDS
+        live = "cat /sys/kernel/livepatch/kmend_*/enabled /sys/kernel/livepatch/kmend_*/transition"
+        while time.monotonic() < deadline:
+            busy = self.guest.run("systemctl is-active kmend-reconcile.service", check=False).out.strip()
+            if busy != "activating" and self.guest.run(live, check=False).out.split() == ["1", "0"]:
+                return
+            time.sleep(1)
+        log = self.guest.run("journalctl -q -n 40 --no-pager; kmend status", check=False)
+        raise BuildError("no live patch became active", why=log.out + log.err)
+
+
+def tell(material: Material) -> None:
+    """Boot the guest and tell the story."""
+    kernel = material.kernel
+    with ColdGuest(material.rootfs, memory=1536, smp=2, seed=material.seed) as cold:
+        story = Story(cold.guest)
+        guest = story.guest
+        story.say(f"a stock Debian guest runs {guest.run('uname -r').out.strip()} ({kernel.version})")
+        boot_id = story.boot_id()
+        story.install_client()
+        story.say("vulnerable:")
+        story.probe(fixed=False)
+        guest.run("modprobe -r vxlan bridge")
+        story.say("apt full-upgrade brings the next kernel:")
+        story.upgrade()
+        story.wait_applied()
+        story.say(f"upgraded; still running {guest.run('uname -r').out.strip()}, and fixed:")
+        story.probe(fixed=True)
+        if story.boot_id() != boot_id:
+            raise BuildError("the guest rebooted")
+        story.say(f"boot id unchanged: {boot_id}")
+        story.say("kmend status:")
+        story.show(guest.run("kmend status", check=False).out)
+        guest.run("kmend revert")
+        story.say("kmend revert: vulnerable again")
+        story.probe(fixed=False)
+        guest.run("kmend apply")
+        story.say("kmend apply: fixed again")
+        story.probe(fixed=True)
+
+
+def main() -> int:
+    """Prepare and tell; the exit code of `make demo`."""
+    started = time.monotonic()
+    cache = default_cache()
+    try:
+        material = prepare(kernel_pair(), cache, cache / "demo", make_progress())
+        for fix in material.result["fixes"]:
+            print(f"  {fix['verdict']:7} {fix['id']}  {fix['title']}")
+        tell(material)
+    except BuildError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return 1
+    print(f"done in {time.monotonic() - started:.0f} s; the update is {material.update.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs every benchmark and prints its figures: `python -m benchmarks [--cold] [NAME...]`."""
+
+import argparse
+import sys
+
+from benchmarks import build, cold, hook
+from kernels import kernel_pair
+
+_ALL = {"build": build.main, "hook": hook.main, "cold": cold.main}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="which ones [all but cold]")
+    parser.add_argument("--cold", action="store_true", help="also from nothing: downloads and unpacks everything again")
+    args = parser.parse_args()
+    names = args.names or [name for name in _ALL if name != "cold" or args.cold]
+    pair = kernel_pair()
+    print(f"kernel {pair.running.release} ({pair.running.version})")
+    for name in names:
+        print(f"\n== {name}")
+        _ALL[name](pair)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

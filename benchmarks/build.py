@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a patch to a signed package, against the time the compiler alone takes for the same translation units.
+
+The compiler's time is that of gcc for every unit twice (orig and patched) and for the glue of the module. "first"
+builds the orig objects too, "again" finds them beside the kernel as every later build for that kernel does.
+"""
+
+import itertools
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from benchmarks import measure
+from kernels import KernelPair
+from kmend_builder.change import linediff, text
+from kmend_builder.change.fixlist import FixSpec, load_fix_list
+from kmend_builder.change.twin import patched_tree
+from kmend_builder.cli.options import default_cache
+from kmend_builder.compile import Compiler
+from kmend_builder.kernel.acquire import acquire
+from kmend_builder.kernel.model import Kernel
+from kmend_builder.kernel.source import fetch_source
+from kmend_builder.progress import make_progress
+from kmend_builder.publish.keys import create_key
+
+_ROOT = Path(__file__).resolve().parents[1]
+_FIXES = ("CVE-2026-89603", "CVE-2026-89560", "CVE-2026-98012", "CVE-2026-90114")
+
+
+def main(pair: KernelPair) -> None:
+    """Print one line a fix."""
+    cache, progress = default_cache(), make_progress(quiet=True)
+    kernel = acquire(pair.running.release, cache=cache, progress=progress)
+    later = fetch_source(pair.next.version, cache=cache, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="kmend-bench-") as directory:
+        scratch = Path(directory)
+        create_key("kmend benchmark", "bench@localhost", home=scratch / "keys", bits=2048)
+        print(f"{'fix':16} {'gcc':>6} {'first':>7} {'ratio':>6} {'again':>7} {'ratio':>6}")
+        for spec in load_fix_list(_ROOT / "demo" / "fixes.toml"):
+            if spec.id in _FIXES:
+                patch = scratch / f"{spec.id}.patch"
+                patch.write_bytes(text.encode(_diff(spec, kernel.source, later)))
+                _measure(kernel, patch, scratch)
+
+
+def _diff(spec: FixSpec, source: Path, later: Path) -> str:
+    """The fix as the patch file a user would hand over."""
+    chunks = []
+    for rel in spec.only:
+        sides = [
+            text.lines(text.decode((root / rel).read_bytes())) if (root / rel).is_file() else None
+            for root in (source, later)
+        ]
+        chunks.append(linediff.unified(sides[0], sides[1], rel))
+    return "".join(chunks)
+
+
+def _measure(kernel: Kernel, patch: Path, scratch: Path) -> None:
+    out = scratch / "out"
+    argv = [str(_ROOT / "bin" / "kmend-build"), "run", str(patch), "--kernel", kernel.release, "--out", str(out)]
+    argv += ["--home", str(scratch / "keys"), "--quiet"]
+    units = _units(argv, out)
+    compiler = _compiler_seconds(kernel, units, out, scratch)
+    for name in units:
+        (kernel.cache_dir / "units" / name).unlink()
+        (kernel.build / name).unlink(missing_ok=True)
+    shutil.rmtree(out)
+    first = measure.run(argv).wall
+    again = measure.median(3, lambda: _fresh(argv, out)).wall
+    ratios = f"{first:6.1f}s {first / compiler:6.2f} {again:6.1f}s {again / compiler:6.2f}"
+    print(f"{patch.stem:16} {compiler:5.1f}s {ratios}")
+
+
+def _fresh(argv: list[str], out: Path) -> measure.Cost:
+    shutil.rmtree(out, ignore_errors=True)
+    return measure.run(argv)
+
+
+def _units(argv: list[str], out: Path) -> list[str]:
+    measure.run(argv)
+    return list(json.loads((out / "2-change" / "units.json").read_text())["objects"])
+
+
+def _compiler_seconds(kernel: Kernel, units: list[str], out: Path, scratch: Path) -> float:
+    """gcc alone, one process after the other: every unit from both trees, and the glue."""
+    compiler, total = Compiler(kernel, 1), 0.0
+    target = scratch / "gcc.o"
+    changed = out / "2-change" / "patched"
+    files = {str(path.relative_to(changed)): path.read_bytes() for path in changed.rglob("*") if path.is_file()}
+    with patched_tree(kernel.source, kernel.cache_dir / "patched", files) as patched:
+        for tree, name in itertools.product((kernel.source, patched), units):
+            command = compiler.command(name, tree, target)[0]
+            total += measure.median(3, lambda command=command: measure.run(command, cwd=kernel.build)).wall  # type: ignore[misc]
+    glue = out / "7-module" / "kbuild"
+    saved = next(line for line in (glue / ".glue.o.cmd").read_text().splitlines() if ":= gcc" in line)
+    words = saved.split(":= ", 1)[1].split(" ; ", 1)[0]
+    return total + measure.median(3, lambda: measure.run(["sh", "-c", words], cwd=kernel.build)).wall

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Wall time, processor time and peak memory of commands."""
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One run of a command: seconds of wall and processor time, peak resident memory in KiB."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Cost:
+    """Run a command to its end; it must succeed."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    message = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{argv[0]} ended with {process.returncode}: {message.decode(errors='replace')[-500:]}")
+    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+
+
+def median(times: int, measure: Callable[[], Cost]) -> Cost:
+    """The medians of several runs."""
+    costs = [measure() for _ in range(times)]
+    return Cost(
+        statistics.median(cost.wall for cost in costs),
+        statistics.median(cost.cpu for cost in costs),
+        int(statistics.median(cost.memory for cost in costs)),
+    )

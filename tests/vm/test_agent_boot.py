@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The installed client over reboots of the same kernel: what was live is live again, what brought it down is not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.material import build_client
+from kmend_builder.kernel.model import Kernel
+from kmend_builder.prove.base import ColdGuest
+from kmend_builder.prove.images import seed_image
+from kmend_builder.prove.rootfs import Rootfs
+from vm.agent_support import Machine, far_window, installed, wait_until_live
+from vm.conftest import AgentSeed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def boot_seed(agent_seed: AgentSeed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's seed disk with the client as a package."""
+    work = tmp_path_factory.mktemp("boot")
+    client = build_client(work, agent_seed.publisher.home, agent_seed.publisher.fingerprint)
+    (agent_seed.tree / "kmend.deb").write_bytes(client.read_bytes())
+    return seed_image(agent_seed.tree, work / "seed.img")
+
+
+@pytest.fixture
+def cold(full_rootfs: Rootfs, boot_seed: Path, agent_seed: AgentSeed) -> Iterator[ColdGuest]:
+    """A guest on a disk of its own, with client and update installed as packages, and the update live."""
+    [deb] = (agent_seed.tree / "updates/first").glob("*.deb")
+    with ColdGuest(full_rootfs, smp=2, seed=boot_seed) as guest:
+        guest.guest.put(f"subscribe = no\n{far_window()}".encode(), "/etc/kmend/conf.d/test.conf")
+        guest.guest.run("dpkg -i /seed/kmend.deb", timeout=240)
+        guest.guest.run(f"dpkg -i /seed/updates/first/{deb.name}", timeout=240)
+        wait_until_live(guest.guest)
+        yield guest
+
+
+def test_the_update_is_live_again_after_a_reboot(cold: ColdGuest, kernel: Kernel, agent_seed: AgentSeed) -> None:
+    name = agent_seed.first.manifest.module.name
+    boot_id = cold.guest.run("cat /proc/sys/kernel/random/boot_id").out
+    guest = cold.reboot()
+    assert guest.run("cat /proc/sys/kernel/random/boot_id").out != boot_id
+    assert guest.run("uname -r").out.strip() == kernel.release
+    wait_until_live(guest)
+    machine = Machine(guest, kernel.build_id)
+    assert machine.live() == {name: "live"}
+    shown = guest.run(["systemctl", "show", "-p", "Result,ActiveState", "kmend-boot.service"]).out.split()
+    assert sorted(shown) == ["ActiveState=active", "Result=success"]
+    status = installed(guest, "status")
+    assert status.rc == 0 and status.data["live"]["state"] == "applied"
+    assert machine.events() == ["verified", "applied", "applied"]
+
+
+def test_an_update_the_machine_went_down_with_is_not_tried_again(
+    cold: ColdGuest, kernel: Kernel, agent_seed: AgentSeed
+) -> None:
+    name = agent_seed.first.manifest.module.name
+    machine = Machine(cold.guest, kernel.build_id)
+    assert machine.kmend("revert").rc == 0
+    machine.killed("before-load", "apply")
+    guest = cold.reboot()
+    machine = Machine(guest, kernel.build_id)
+    wait = "until systemctl show -p ActiveState kmend-boot.service | grep -qE '=(active|failed)'; do sleep 1; done"
+    guest.run(wait, timeout=180)
+    assert (machine.live(), machine.modules()) == ({}, [])
+    status = machine.kmend("status")
+    assert status.rc == 6 and machine.events()[-1] == "quarantined"
+    assert machine.kmend("reconcile").rc == 6 and machine.live() == {}
+    assert machine.kmend("apply").rc == 0 and machine.live() == {name: "live"}
+    guest = cold.reboot()
+    wait_until_live(guest)
+    assert Machine(guest, kernel.build_id).live() == {name: "live"}

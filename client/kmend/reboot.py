@@ -74,7 +74,6 @@ def schedule(
 
     Raises:
         UsageError: the policy makes no sense.
-        RebootError: systemd refused the timer; the plan is not recorded.
         StoreError: the plan can't be recorded.
     """
     check(policy)
@@ -109,13 +108,22 @@ def _plan_anew(
     times = _local_plan(policy, now, _machine_id(root), since, skipped)
     note = _obstacle(policy, init)
     if not note:
-        init.arm(times.when)
+        note = _arm(init, times.when)
     elif init.present():
         init.disarm()
     return PlannedReboot(
         times.when, reason, policy.method, not note, note, since, times.until,
         skipped=skipped, command=policy.command, wall=policy.wall, policy=repr(policy),
     )  # fmt: skip
+
+
+def _arm(init: Systemd, when: datetime.datetime) -> str:
+    """Set the timer; what systemd says if it refuses. That a reboot is required stays on record all the same."""
+    try:
+        init.arm(when)
+    except RebootError as error:
+        return f"{error}; the agent tries again at its next run"
+    return ""
 
 
 def cancel(reason: str, root: Path = Path("/"), systemd: Optional[Systemd] = None, *, skip: bool = False) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 from kmend import plan
 from kmend.coverage import Level
 from kmend.policy import Policy
-from kmend.records import stamp
+from kmend.records import Event, stamp
 from kmend.survey import Survey
 
 SCHEMA = 1
@@ -29,12 +29,21 @@ def exit_code(found: Survey) -> int:
 def is_failed(found: Survey) -> bool:
     """Whether an update was refused, failed, stalled, or is in quarantine, and nothing newer stands in for it."""
     state = found.state
-    if state.failure or any(patch.ours and patch.transition for patch in state.patches):
+    if standing_failure(found) or any(patch.ours and patch.transition for patch in state.patches):
         return True
     if found.catalogue.refusals and state.patch is None:
         return True
     update = plan.newer(state, found.catalogue)
     return update is not None and plan.quarantined(state, update.manifest.serial) is not None
+
+
+def standing_failure(found: Survey) -> Optional[Event]:
+    """The last failure while it matters: an update that has been removed or replaced since can't fail again."""
+    failure = found.state.failure
+    if failure is None or not failure.serial:
+        return failure
+    offered = {update.manifest.serial for update in found.catalogue.updates}
+    return failure if failure.serial in offered or found.catalogue.refusals else None
 
 
 def summary(found: Survey, policy: Policy, now: datetime.datetime, uptime: float) -> Dict[str, Any]:
@@ -119,7 +128,7 @@ def _reboot(found: Survey) -> Optional[Dict[str, Any]]:
 
 
 def _failure(found: Survey) -> Optional[Dict[str, Any]]:
-    failure = found.state.failure
+    failure = standing_failure(found)
     if failure is None:
         return None
     return {

@@ -106,7 +106,7 @@ def _update(agent: Agent, found: Survey, now: datetime.datetime) -> List[str]:
 
 def _trouble(found: Survey, now: datetime.datetime) -> List[str]:
     result: List[str] = []
-    failure = found.state.failure
+    failure = report.standing_failure(found)
     if failure is not None:
         result.append(
             _line("failure", f"{failure.version} {failure.event} {clock(moment(failure.at), now)}: {failure.why}")

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Callable
@@ -103,6 +104,17 @@ def test_kernel_refuses_the_module(world: World, number: int) -> None:
     world.machine.kernel.refuse = None
     apply(world.agent(), opened(world))
     assert len(world.live()) == 1
+
+
+def test_failure_of_an_update_that_was_removed_is_history(world: World) -> None:
+    world.publish()
+    world.machine.kernel.refuse = errno.ENOEXEC
+    assert report.exit_code(reconcile(world.agent())) == report.FAILED
+    shutil.rmtree(world.directory)
+    found = reconcile(world.agent())
+    assert found.state.failure is not None
+    assert report.standing_failure(found) is None
+    assert report.exit_code(found) != report.FAILED
 
 
 def test_live_patch_of_another_tool_is_not_replaced(world: World) -> None:

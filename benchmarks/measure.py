@@ -5,6 +5,7 @@ import dataclasses
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,10 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """One run of a command: seconds of wall and processor time, peak resident memory in KiB."""
+    """One run of a command: seconds of wall and processor time."""
 
     wall: float
     cpu: float
-    memory: int
 
 
 def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Cost:
@@ -31,7 +31,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{argv[0]} ended with {process.returncode}: {message.decode(errors='replace')[-500:]}")
-    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime)
 
 
 def median(times: int, measure: Callable[[], Cost]) -> Cost:
@@ -40,5 +40,14 @@ def median(times: int, measure: Callable[[], Cost]) -> Cost:
     return Cost(
         statistics.median(cost.wall for cost in costs),
         statistics.median(cost.cpu for cost in costs),
-        int(statistics.median(cost.memory for cost in costs)),
     )
+
+
+def peak_memory(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """Peak resident memory of a command in KiB.
+
+    By GNU time: it forks from a small process, while ru_maxrss of our own child would start at our own size.
+    """
+    with tempfile.NamedTemporaryFile(prefix="kmend-bench-") as out:
+        run(["/usr/bin/time", "--quiet", "--format=%M", f"--output={out.name}", *argv], env=env)
+        return int(Path(out.name).read_text())

@@ -20,10 +20,12 @@ _RELA = struct.Struct("<QQq")
 _MAX_SECTIONS = 1 << 20
 # What no translation unit of a kernel comes near. These fields cost no bytes of the file, so that a damaged one
 # could otherwise ask for all memory.
-_MAX_NOBITS = 1 << 30
+_MAX_NOBITS = 1 << 28
 _MAX_ALIGN = 1 << 24
 # What the reader itself turns into the model; everything else is kept as a section.
 _STRUCTURE = frozenset({c.SHT_SYMTAB, c.SHT_STRTAB, c.SHT_RELA, c.SHT_SYMTAB_SHNDX, 0})
+# Relocations in forms that x86-64 does not use: left out, code that differs would look the same.
+_OTHER_RELOCATIONS = frozenset({c.SHT_REL, c.SHT_RELR})
 
 
 class _Header(NamedTuple):
@@ -53,17 +55,20 @@ class _Reader:
         self.data = data
         self.name = name
         self.headers = self._section_headers()
+        self._must_fit()
         self.names = self._string_table(self._names_index)
 
     def object(self) -> ObjectFile:
         sections = [self._section(header) for header in self.headers]
         symbols = self._symbols(sections)
+        if any(symbol.name == "__gnu_lto_slim" for symbol in symbols):
+            raise self._fail("it holds GCC's link-time optimisation data and no code", "compile it without -flto")
         self._relocations(sections, symbols)
         kept = [section for section in sections if section is not None]
         return ObjectFile(self.name, kept, symbols[1:])
 
-    def _fail(self, why: str) -> ElfError:
-        return ElfError(f"can't read object {self.name}", why=why, hint="rebuild the object; it is damaged or foreign")
+    def _fail(self, why: str, hint: str = "rebuild the object; it is damaged or foreign") -> ElfError:
+        return ElfError(f"can't read object {self.name}", why=why, hint=hint)
 
     def _slice(self, offset: int, size: int, what: str) -> bytes:
         if offset + size > len(self.data):
@@ -90,6 +95,14 @@ class _Reader:
         table = self._slice(offset, count * _SHDR.size, "the section header table")
         return [_Header(*fields) for fields in _SHDR.iter_unpack(table)]
 
+    def _must_fit(self) -> None:
+        """Sections of an object do not overlap; a table of sections that do could ask for any amount of memory."""
+        nobits = sum(header.size for header in self.headers if header.type == c.SHT_NOBITS)
+        if nobits > _MAX_NOBITS:
+            raise self._fail(f"uninitialised data is larger than {_MAX_NOBITS} bytes")
+        if sum(header.size for header in self.headers if header.type not in (0, c.SHT_NOBITS)) > len(self.data):
+            raise self._fail("its sections reach beyond the end of the file, or overlap")
+
     def _content(self, header: _Header) -> bytes:
         return self._slice(header.offset, header.size, "a section")
 
@@ -109,18 +122,23 @@ class _Reader:
             if offset == 0:
                 return ""
             raise self._fail("a name beyond its string table")
-        return table[offset : table.index(b"\0", offset)].decode("utf-8", "surrogateescape")
+        text = table[offset : table.index(b"\0", offset)].decode("utf-8", "surrogateescape")
+        if not text.isprintable():  # names end up on terminals, in C source and in the manifest
+            raise self._fail(f"a name with control characters or not in UTF-8: {ascii(text[:80])}")
+        return text
 
     def _section(self, header: _Header) -> Section | None:
         if header.type in _STRUCTURE:
             return None
         name = self._string(self.names, header.name)
+        if header.type in _OTHER_RELOCATIONS or name.startswith((".rela.", ".rela_")):
+            raise self._fail(f"section {name} has relocations of an unknown form")
+        if header.type == c.SHT_NOBITS and header.flags & c.SHF_EXECINSTR:
+            raise self._fail(f"section {name} is code without content")
         if header.flags & c.SHF_COMPRESSED and header.flags & c.SHF_ALLOC:
             raise self._fail(f"section {name} is compressed")
         if header.align.bit_count() > 1 or header.align > _MAX_ALIGN:
             raise self._fail(f"section {name} has the alignment {header.align}")
-        if header.type == c.SHT_NOBITS and header.size > _MAX_NOBITS:
-            raise self._fail(f"section {name} is larger than {_MAX_NOBITS} bytes")
         data = b"" if header.type == c.SHT_NOBITS else self._content(header)
         return Section(name, header.type, header.flags, max(header.align, 1), header.entsize, data, header.size)
 
@@ -186,6 +204,8 @@ class _Reader:
             raise self._fail(f"relocations of {target.name}, a section without content")
         if header.entsize != _RELA.size or len(raw) % _RELA.size:
             raise self._fail(f"relocations of {target.name} are cut short")
+        if header.link >= len(self.headers) or self.headers[header.link].type != c.SHT_SYMTAB:
+            raise self._fail(f"relocations of {target.name} are not for the symbol table")
         return [self._reloc(fields, target, symbols) for fields in _RELA.iter_unpack(raw)]
 
     def _reloc(self, fields: tuple[int, int, int], target: Section, symbols: list[Symbol]) -> Reloc:

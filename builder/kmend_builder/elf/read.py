@@ -197,6 +197,15 @@ class _Reader:
             if target.alloc or target.name.startswith(".discard"):
                 target.relocs.extend(self._relocs(header, target, symbols))
                 target.relocs.sort(key=lambda reloc: reloc.offset)
+                self._must_be_apart(target)
+
+    def _must_be_apart(self, section: Section) -> None:
+        """Two values in one place: which of them it holds would be anybody's guess."""
+        end = 0
+        for reloc in section.relocs:
+            if reloc.offset < end and c.RELOC_SIZE[reloc.type]:
+                raise self._fail(f"relocations overlap at {section.name}+{reloc.offset:#x}")
+            end = max(end, reloc.offset + c.RELOC_SIZE[reloc.type])
 
     def _relocs(self, header: _Header, target: Section, symbols: list[Symbol]) -> list[Reloc]:
         raw = self._content(header)

@@ -67,18 +67,14 @@ class Signer:
         for reloc in entry.relocs:
             target = self.layout.target(entry.section, reloc)
             if entry.table is altinstructions.TABLE and reloc.offset == altinstructions.REPLACEMENT:
-                relocs.append(
-                    (reloc.offset, *self._replacement(atom, target, altinstructions.replacement_length(entry)))
-                )
+                relocs.append((reloc.offset, *self._replacement(atom, entry, target)))
             else:
                 relocs.append(self._reloc(atom, reloc.offset, reloc, entry.section))
         return entry.table.section, entry.data, tuple(relocs)
 
-    def _replacement(self, atom: Atom, target: Target, length: int) -> tuple[Any, ...]:
+    def _replacement(self, atom: Atom, entry: Entry, target: Target) -> tuple[Any, ...]:
         """Replacement instructions: their bytes and what they refer to, wherever they lie in the section."""
-        if target.atom is None or not length:
-            return ("replacement", length)
-        section, start = target.atom.section, target.atom.start + target.addend
+        section, start, length = altinstructions.replacement(entry, target)
         inside = [reloc for reloc in section.relocs if start <= reloc.offset < start + length]
         relocs = tuple(self._reloc(atom, reloc.offset - start, reloc, section) for reloc in inside)
         return ("replacement", section.data[start : start + length], relocs)

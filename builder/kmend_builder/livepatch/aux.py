@@ -11,6 +11,7 @@ from collections.abc import Callable
 from kmend_builder.elf import constants as c
 from kmend_builder.elf.atoms import Target
 from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
+from kmend_builder.errors import ElfError
 from kmend_builder.livepatch.select import Selection
 
 SECTION = ".altinstr_aux"
@@ -24,6 +25,7 @@ class AuxCopier:
         self.obj = obj
         self.translate = translate
         self._known: dict[tuple[Section, int], Symbol] = {}
+        self._busy: set[tuple[Section, int]] = set()
 
     def place(self, selection: Selection, reloc: Reloc, target: Target) -> tuple[Symbol, int]:
         """The symbol and addend for a branch to a slow path."""
@@ -31,8 +33,16 @@ class AuxCopier:
         origin = target.atom.section
         correction = 4 if reloc.type in c.PC_RELATIVE else 0
         start = target.atom.start + target.addend + correction
+        if (origin, start) in self._busy or not 0 <= start < origin.size:
+            raise ElfError(
+                f"{selection.unit.unit}: no slow path of static_cpu_has() at {SECTION}{start:+#x}",
+                why="it is outside of the section, or leads back to itself",
+                hint="rebuild the object; it is damaged or foreign",
+            )
         if (origin, start) not in self._known:
+            self._busy.add((origin, start))
             self._known[origin, start] = self._copy(selection, origin, start)
+            self._busy.remove((origin, start))
         return self._known[origin, start], -correction
 
     def _copy(self, selection: Selection, origin: Section, start: int) -> Symbol:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from kmend.reasons import Reason
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind
-from kmend_builder.errors import Refused
+from kmend_builder.errors import ElfError, Refused
 from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.match.space import Space
 
@@ -110,9 +110,15 @@ class Resolver:
 
         Raises:
             Refused: the match did not tell where it is.
+            ElfError: the unit has nothing like it; instructions of a table that something else refers to, for one.
         """
         twin = unit.twin(atom)
-        assert twin is not None
+        if twin is None:
+            raise ElfError(
+                f"{unit.unit}: a reference to {atom.name} from where none is expected",
+                why="it is neither of the unchanged object nor a part of the live patch",
+                hint="rebuild the object; if it stays so, this kernel needs a newer kmend-build: please report it",
+            )
         if twin.kind is Kind.FUNCTION and twin in unit.match.mismatches:
             raise Refused(
                 Reason.MISMATCH,

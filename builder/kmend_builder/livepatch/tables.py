@@ -90,18 +90,15 @@ class TableWriter:
         for reloc in entry.relocs:
             target = self.layout.target(entry.section, reloc)
             if entry.table is altinstructions.TABLE and reloc.offset == altinstructions.REPLACEMENT:
-                symbol, addend = self._replacement(target, altinstructions.replacement_length(entry))
+                symbol, addend = self._replacement(*altinstructions.replacement(entry, target))
             else:
                 symbol, addend = self.translate(self.selection, entry.section, reloc, target)
             table.relocs.append(Reloc(offset + reloc.offset, reloc.type, symbol, addend))
         table.data += entry.data
         table.size = len(table.data)
 
-    def _replacement(self, target: Target, length: int) -> tuple[Symbol, int]:
+    def _replacement(self, origin: Section, start: int, length: int) -> tuple[Symbol, int]:
         """Copies replacement instructions; an empty replacement still needs a valid address."""
-        assert target.atom is not None
-        origin = target.atom.section
-        start = target.atom.start + target.addend
         table = self._table(".altinstr_replacement", origin)
         offset = len(table.data)
         table.data += origin.data[start : start + length]

@@ -6,6 +6,9 @@ import dataclasses
 from kmend_builder.elf.model import Reloc, Section
 from kmend_builder.errors import ElfError
 
+# Every table known here begins with its references: two of 32 bits and, in struct jump_entry, one of 64.
+_FIELDS = (0, 4, 8)
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -58,8 +61,8 @@ def read_entries(table: Table, section: Section) -> list[Entry]:
         per_entry.setdefault(reloc.offset // size, []).append(moved)
     for number in range(section.size // size):
         relocs = tuple(per_entry.get(number, ()))
-        if len(relocs) != table.relocs or all(reloc.offset != table.owner for reloc in relocs):
-            raise _unknown(section, f"entry {number} has {len(relocs)} relocations")
+        if tuple(reloc.offset for reloc in relocs) != _FIELDS[: table.relocs]:
+            raise _unknown(section, f"entry {number} has {len(relocs)} relocations, or not where they should be")
         start = number * size
         entries.append(Entry(table, section, start, section.data[start : start + size], relocs))
     return entries

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """x86-64 instructions, as far as relocations need them: where an instruction ends and whether it is a branch."""
 
+import bisect
 import functools
 import re
 from collections.abc import Iterator
@@ -41,10 +42,9 @@ def trailing_bytes(code: bytes, field: int) -> int:
     """Bytes from a 4-byte field at `field` to the end of its instruction: 4 plus a trailing immediate."""
     if is_branch(code, field):
         return 4
-    for end in instruction_ends(code):
-        if end > field:
-            return end - field
-    return 4
+    ends = instruction_ends(code)
+    behind = bisect.bisect_right(ends, field)
+    return ends[behind] - field if behind < len(ends) else 4
 
 
 def is_branch(code: bytes, field: int) -> bool:

@@ -13,9 +13,15 @@ from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout, Target
 from kmend_builder.elf.model import Reloc
 from kmend_builder.elf.special import TABLES, Entry, altinstructions, read_entries
+from kmend_builder.errors import ElfError
 
 # Follow from the code itself, or list it: they never differ on their own.
 _DERIVED = frozenset({".orc_unwind_ip", ".return_sites", ".retpoline_sites", ".call_sites", ".ibt_endbr_seal"})
+
+# Constants may refer to constants: a table of pointers to structures with names. Kernel units nest them a few levels
+# deep; where every one refers twice to a next one, their number doubles with each level.
+_MAX_DEPTH = 64
+_MAX_PARTS = 1 << 16
 
 Identity = tuple[Any, ...]
 
@@ -41,6 +47,7 @@ class Signer:
         self.statics = statics
         self.entries: dict[Atom, list[Entry]] = {}
         self._busy: set[Atom] = set()
+        self._parts = 0
         for section in layout.obj.sections:
             if section.name in TABLES:
                 for entry in read_entries(TABLES[section.name], section):
@@ -104,6 +111,13 @@ class Signer:
     def _by_content(self, atom: Atom) -> Identity:
         if atom in self._busy:
             return ("recursion",)
+        self._parts = self._parts + 1 if self._busy else 0
+        if len(self._busy) >= _MAX_DEPTH or self._parts >= _MAX_PARTS:
+            raise ElfError(
+                f"can't compare the constants of {self.layout.obj.name}",
+                why=f"{atom.section.name} is one of too many that refer to each other",
+                hint="rebuild the object; if it is whole, please report it",
+            )
         self._busy.add(atom)
         try:
             return ("content", self.sign(atom))

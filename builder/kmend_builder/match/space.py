@@ -47,12 +47,14 @@ class Space:
 
     def read_up_to(self, address: int, size: int) -> bytes:
         """At most `size` bytes at `address`: fewer at the end of a section."""
-        while size > 0:
-            data = self.read(address, size)
-            if data is not None:
-                return data
-            size -= 1
-        return b""
+        data = self.read(address, size) if size > 0 else None
+        if data is not None:
+            return data
+        there, beyond = 0, max(size, 1)  # what is there is there from the start on: halve, not count down
+        while beyond - there > 1:
+            middle = (there + beyond) // 2
+            there, beyond = (middle, beyond) if self.read(address, middle) is not None else (there, middle)
+        return self.read(address, there) or b""
 
     def named(self, name: str) -> list[SpaceSymbol]:
         """All symbols of that name, in the kernel's order."""

@@ -27,6 +27,8 @@ _MAX_DEPTH = 64
 # Anonymous structures are written out where they are used; damaged data could make them multiply without end. The
 # largest units of a kernel need some hundred thousand.
 _MAX_PARTS = 1 << 22
+# Many members may share one long name, so that the text of a small section is larger than any memory.
+_MAX_TEXT = 1 << 27
 _DAMAGE = (struct.error, IndexError, ValueError)
 
 
@@ -48,7 +50,7 @@ class Btf:
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name = name
-        self._parts = 0
+        self._parts = self._text = 0
         with self._checked():
             self._types = self._read(data)
 
@@ -83,7 +85,11 @@ class Btf:
         return types
 
     def _string(self, offset: int) -> str:
-        return self._strings[offset : self._strings.index(b"\0", offset)].decode()
+        end = self._strings.index(b"\0", offset)
+        self._text += end - offset
+        if self._text > _MAX_TEXT:
+            raise ValueError("too much text")
+        return self._strings[offset:end].decode()
 
     def describe(self, number: int, depth: int = 0) -> str:
         """A type as text; named structures by name only."""

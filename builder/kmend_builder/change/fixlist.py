@@ -18,7 +18,9 @@ import tomllib
 
 from kmend_builder.change.inputs import Change, FixInput, make_change, patch_fix, upgrade_slice
 from kmend_builder.errors import BuildError, UsageError
+from kmend_builder.inputfile import read_input
 
+_MAX_BYTES = 16 << 20
 _KEYS = {"id", "cves", "title", "patch", "only"}
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}\Z")
 
@@ -41,9 +43,7 @@ def load_fix_list(path: Path) -> tuple[FixSpec, ...]:
         BuildError: the file can't be read, is no TOML, or an entry has a wrong, unknown or missing key.
     """
     try:
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BuildError(f"can't read the fix list {path}", why=error.strerror or str(error)) from error
+        value = tomllib.loads(read_input(path, "the fix list", _MAX_BYTES).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BuildError(f"{path} is not TOML", why=str(error)) from error
     entries = value.get("fix")

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kmend_builder.change import linediff, text
-from kmend_builder.change.patchfile import Patch, find_cves, parse_patch
+from kmend_builder.change.patchfile import MAX_BYTES, Patch, find_cves, parse_patch
 from kmend_builder.errors import BuildError, UsageError
+from kmend_builder.inputfile import read_input
 
 # What a build, git or an editor leaves in a tree
 _IGNORED_DIRS = (".git", "include/generated", "include/config")
@@ -70,11 +71,7 @@ def patch_files(paths: Sequence[Path]) -> Change:
 
 def patch_fix(path: Path) -> FixInput:
     """The fix of one patch file."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BuildError(f"can't read the patch {path}", why=error.strerror or str(error)) from error
-    patch = parse_patch(data, path.name)
+    patch = parse_patch(read_input(path, "the patch", MAX_BYTES), path.name)
     name = path.name.removesuffix(".patch").removesuffix(".diff")
     return FixInput(name, patch.cves or find_cves(name), patch.subject or name, patch)
 

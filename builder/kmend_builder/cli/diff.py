@@ -9,8 +9,11 @@ from typing import Any
 from kmend_builder.elf.diff import ObjectDiff, diff_objects
 from kmend_builder.elf.model import ObjectFile
 from kmend_builder.elf.read import read_object
-from kmend_builder.errors import BuildError
+from kmend_builder.inputfile import read_input
 from kmend_builder.report import diff_value
+
+#: Bytes; the largest of a kernel with all debug information have some hundred million.
+MAX_OBJECT = 1 << 30
 
 
 def register(verbs: Any) -> None:
@@ -39,11 +42,7 @@ def load(path: Path) -> ObjectFile:
     Raises:
         BuildError: it can't be read, or is no object this builder understands.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BuildError(f"can't read {path}", why=error.strerror or str(error)) from error
-    return read_object(data, path.name)
+    return read_object(read_input(path, "the object", MAX_OBJECT), path.name)
 
 
 def _tell(diff: ObjectDiff) -> None:

@@ -158,9 +158,10 @@ def _place(lines: Sequence[str], hunk: Hunk, done: int, shift: int, number: int,
             )
         return 0
     guess = hunk.old_start - 1 + shift
-    places = [at for at in _candidates(lines, hunk, done) if list(lines[at : at + len(old)]) == old]
-    if guess in places:
+    candidates = _candidates(lines, hunk, done)
+    if guess in candidates and list(lines[guess : guess + len(old)]) == old:
         return guess
+    places = [at for at in candidates if list(lines[at : at + len(old)]) == old]
     if not places:
         raise _Misfit(number, hunk)
     if len(places) > 1:

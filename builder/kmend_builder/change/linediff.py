@@ -10,6 +10,8 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+#: git's names of no file and of an empty one
+_ABSENT, _EMPTY = "0000000", "e69de29"
 CONTEXT = 3
 
 Block = tuple[int, int, int]
@@ -56,6 +58,8 @@ def unified(a: Sequence[str] | None, b: Sequence[str] | None, path: str) -> str:
     if a or b:
         out += [f"--- {'a/' + path if a is not None else '/dev/null'}\n"]
         out += [f"+++ {'b/' + path if b is not None else '/dev/null'}\n"]
+    else:  # without a hunk this line is what tells an empty file from a patch that was cut off
+        out += [f"index {_ABSENT}..{_EMPTY}\n" if a is None else f"index {_EMPTY}..{_ABSENT}\n"]
     for group in _grouped(opcodes(a or [], b or [])):
         out += _hunk(a or [], b or [], group)
     return "".join(out)

@@ -16,10 +16,15 @@ MAX_LINE = 64 << 10
 MAX_BYTES = 64 << 20
 
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: (.*))?\Z")
+# In the text around diffs: what is left of one whose first lines were lost. Skipped, a part of the fix would be.
+_STRAY = re.compile(r"@@ -|(?:---|\+\+\+) (?:[ab]/|/dev/null)")
 _CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,}\b")
 _TAGS = re.compile(r"\A(?:\[[^\]]*\]\s*)+")
-# git's extended header lines that neither rename nor change a mode
+# git's extended header lines that neither rename nor change a mode, of ordinary files
 _HARMLESS = ("index ", "new file mode ", "deleted file mode ")
+_ORDINARY = re.compile(r"(?:(?:new|deleted) file mode|index [0-9a-f]+\.\.[0-9a-f]+)(?: 100644| 100755)?\Z")
+# git's names of an empty file (SHA-1, SHA-256): what tells it from a patch that was cut off
+_EMPTY = re.compile(r"index (?:0+\.\.(?:e69de29|473a0f4)[0-9a-f]*|(?:e69de29|473a0f4)[0-9a-f]*\.\.0+)\Z")
 _BETWEEN = ("Index: ", "=====", "Only in ", "diff ")
 _EPOCH = re.compile(r"(1970-01-01|1969-12-31) ")
 
@@ -96,7 +101,7 @@ def parse_patch(data: bytes, name: str) -> Patch:
     """
     if len(data) > MAX_BYTES:
         raise BuildError(f"{name}: patch refused", why=f"larger than {MAX_BYTES} bytes")
-    return _Parser(_split(data, name), name).patch()
+    return _Parser(_split(data, name), name, whole=data.endswith(b"\n")).patch()
 
 
 def find_cves(text: str) -> tuple[str, ...]:
@@ -121,11 +126,12 @@ def _split(data: bytes, name: str) -> list[str]:
 
 
 class _Parser:
-    """A cursor over the lines of a patch."""
+    """A cursor over the lines of a patch. `whole`: the last line has its newline."""
 
-    def __init__(self, lines: list[str], name: str) -> None:
+    def __init__(self, lines: list[str], name: str, *, whole: bool) -> None:
         self.lines = lines
         self.name = name
+        self.whole = whole
         self.at = 0
 
     def fail(self, why: str, hint: str = "") -> BuildError:
@@ -155,8 +161,8 @@ class _Parser:
         return line.startswith("diff --git ") or (line.startswith("--- ") and (self.peek(1) or "").startswith("+++ "))
 
     def no_stray_hunk(self) -> None:
-        if _HUNK.match(self.peek() or ""):
-            raise self.fail("a hunk that belongs to no file", "the ---/+++ lines in front of it are missing")
+        if _STRAY.match(self.peek() or ""):
+            raise self.fail("a hunk that belongs to no file", "the ---/+++ lines in front of it are missing or damaged")
 
     def between(self) -> None:
         """Skip what may stand between two files: the mail signature, a next mail's head, tool chatter."""
@@ -189,9 +195,10 @@ class _Parser:
         old, old_epoch = self.path("--- ")
         new, new_epoch = self.path("+++ ")
         hunks = self.hunks()
-        if old_epoch and hunks[0].old_count == 0 and hunks[0].old_start == 0:
+        same = old is None or new is None or old == new
+        if same and old_epoch and hunks[0].old_count == 0 and hunks[0].old_start == 0:
             old = None
-        if new_epoch and hunks[0].new_count == 0 and hunks[0].new_start == 0:
+        if same and new_epoch and hunks[0].new_count == 0 and hunks[0].new_start == 0:
             new = None
         return self.checked(old, new, hunks, git)
 
@@ -205,6 +212,11 @@ class _Parser:
         header = _GitHeader(self.git_path(line))
         self.at += 1
         while (line := self.peek() or "").startswith(_HARMLESS):
+            if not _ORDINARY.match(line):
+                raise self.fail(
+                    f"not of an ordinary file: {line[:80]!r}", "leave links and submodules out of the patch"
+                )
+            header.empty |= bool(_EMPTY.match(line))
             header.added |= line.startswith("new file")
             header.deleted |= line.startswith("deleted file")
             self.at += 1
@@ -225,7 +237,7 @@ class _Parser:
         return self.stripped(old)
 
     def without_hunks(self, git: "_GitHeader") -> FilePatch:
-        if git.added != git.deleted:
+        if git.added != git.deleted and git.empty:
             empty: tuple[str | None, str | None] = (None, git.path) if git.added else (git.path, None)
             return FilePatch(*empty, (), Kind.ADDED if git.added else Kind.DELETED)
         raise self.fail(f"no hunk for {git.path}", "the patch is truncated")
@@ -246,6 +258,8 @@ class _Parser:
             raise self.fail(f"a quoted path: {text[:80]}", "paths must be plain UTF-8")
         if any("\udc80" <= char <= "\udcff" for char in text) or not text.isprintable():
             raise self.fail(f"a path that is not plain UTF-8: {text[:80]!r}")
+        if " " in text:
+            raise self.fail(f"a path with a blank: {text[:80]!r}", "patch and git would read it in two ways")
         if text.startswith("/"):
             raise self.fail(f"an absolute path: {text[:200]}", "paths must be relative to the source tree, -p1")
         first, slash, rest = text.partition("/")
@@ -264,9 +278,11 @@ class _Parser:
         if git is not None and git.path != (new if new is not None else old):
             raise self.fail(f"`diff --git` names {git.path}, the ---/+++ lines name another file")
         kind = Kind.ADDED if old is None else Kind.DELETED if new is None else Kind.MODIFIED
-        if kind is Kind.ADDED and (len(hunks) != 1 or hunks[0].old_count):
+        if git is not None and ((git.added and kind is not Kind.ADDED) or (git.deleted and kind is not Kind.DELETED)):
+            raise self.fail(f"{git.path} is new or deleted in one line and not in another")
+        if kind is Kind.ADDED and (len(hunks) != 1 or hunks[0].old_count or hunks[0].old_start):
             raise self.fail(f"{new} is new, but the hunk expects lines in it")
-        if kind is Kind.DELETED and (len(hunks) != 1 or hunks[0].new_count):
+        if kind is Kind.DELETED and (len(hunks) != 1 or hunks[0].new_count or hunks[0].new_start):
             raise self.fail(f"{old} is deleted, but the hunk leaves lines in it")
         return FilePatch(old, new, hunks, kind)
 
@@ -293,26 +309,35 @@ class _Parser:
 
     def body(self, old: int, new: int) -> list[str]:
         lines: list[str] = []
+        ended = ""
         while old or new:
             line = self.peek()
             if line is None:
                 raise self.fail(f"truncated: {old} old and {new} new lines of the hunk are missing")
+            if self.at == len(self.lines) - 1 and not self.whole:
+                raise self.fail("truncated: its last line has no newline at its end", "the rest of the line is missing")
             # mailers cut the blank off an empty context line; patch and git accept it, too
             line = line or " "
             tag = line[0]
             if tag not in " +-" or (tag != "+" and not old) or (tag != "-" and not new):
                 raise self.fail("the hunk's lines are not as many as its header counts")
+            if tag == ended or (ended and " " in (tag, ended)):
+                raise self.fail("lines behind one that has no newline at its end", "make the patch anew")
             old -= tag != "+"
             new -= tag != "-"
             lines.append(line + "\n")
             self.at += 1
-            self.no_newline(lines)
+            if self.no_newline(lines):
+                ended = " " if ended else tag
         return lines
 
-    def no_newline(self, lines: list[str]) -> None:
-        if (self.peek() or "").startswith("\\ "):
-            lines[-1] = lines[-1][:-1]
-            self.at += 1
+    def no_newline(self, lines: list[str]) -> bool:
+        """Take the mark of a last line without newline, if there is one."""
+        if not (self.peek() or "").startswith("\\ "):
+            return False
+        lines[-1] = lines[-1][:-1]
+        self.at += 1
+        return True
 
 
 @dataclasses.dataclass
@@ -320,6 +345,7 @@ class _GitHeader:
     path: str
     added: bool = False
     deleted: bool = False
+    empty: bool = False
 
 
 def _subject(head: list[str]) -> str:

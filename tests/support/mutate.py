@@ -75,6 +75,14 @@ class Mutator:
             steps.append(step)
         return Mutant(seed, bytes(data), tuple(steps))
 
+    def headers_only(self, seed: int) -> bytes:
+        """Damage to the ELF header and the section headers alone, for files that have nothing else."""
+        rng = random.Random(seed)
+        data = bytearray(self.data)
+        for _ in range(rng.choice((1, 1, 2))):
+            rng.choice((self._header, self._section, self._section, self._overlap))(rng, data)
+        return bytes(data)
+
     def boundaries(self) -> list[int]:
         """Every length at which a structure begins or ends, and one byte less and more; all shorter than the file."""
         places = {0, EHDR.size, self.shoff, *range(self.shoff, len(self.data), SHDR.size), len(self.data)}

@@ -18,6 +18,9 @@ _SHT_NOBITS = 8
 _SHF_ALLOC = 2
 _NT_GNU_BUILD_ID = 3
 _EM_X86_64 = 62
+# A kernel with everything has no more (KERNEL_IMAGE_SIZE, arch/x86/include/asm/page_64_types.h). The field costs no
+# bytes of the file: a damaged one could ask for all memory.
+_MAX_NOBITS = 1 << 29
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
@@ -129,4 +132,6 @@ def _section(entry: tuple[int, ...], strings: bytes, length: int, name: str) -> 
     nobits = kind == _SHT_NOBITS
     if end < 0 or (not nobits and offset + size > length):
         raise ElfError(f"{name} is truncated", why="a section lies beyond the end")
+    if nobits and size > _MAX_NOBITS:
+        raise ElfError(f"{name} is damaged", why=f"{size} bytes of uninitialised data")
     return _Section(address, size, strings[start:end].decode("ascii", "replace"), offset, nobits)

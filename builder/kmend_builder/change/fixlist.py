@@ -44,8 +44,8 @@ def load_fix_list(path: Path) -> tuple[FixSpec, ...]:
     """
     try:
         value = tomllib.loads(read_input(path, "the fix list", _MAX_BYTES).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BuildError(f"{path} is not TOML", why=str(error)) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and nested lists are neither's own
+        raise BuildError(f"{path} is not TOML", why=str(error)[:200], hint="see docs/kmend-build.md") from error
     entries = value.get("fix")
     if set(value) != {"fix"} or not isinstance(entries, list) or not entries:
         raise BuildError(f"{path}: not a fix list", why="it must have [[fix]] entries and nothing else")

@@ -47,7 +47,7 @@ def make_change(fixes: Iterable[FixInput]) -> Change:
     """Bring fixes together.
 
     Raises:
-        UsageError: none given, or two of one id.
+        UsageError: none given, two of one id, or an id that is no name of a directory.
     """
     found = tuple(fixes)
     if not found:
@@ -56,7 +56,19 @@ def make_change(fixes: Iterable[FixInput]) -> Change:
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise UsageError(f"two fixes are called {twice[0]}", hint="give each its own id or file name")
+    for name in ids:
+        if not names_directory(name):
+            raise UsageError(
+                f"not an id for a fix: {name[:80]!r}",
+                why="the work directory has a directory of that name for it",
+                hint="take up to 200 characters without a slash, such as a CVE id, or rename the patch file",
+            )
     return Change(found)
+
+
+def names_directory(name: str) -> bool:
+    """Whether a text is the name of something inside a directory, and nowhere else."""
+    return name not in ("", ".", "..") and "/" not in name and name.isprintable() and len(name.encode()) <= 200
 
 
 def patch_files(paths: Sequence[Path]) -> Change:

@@ -12,10 +12,12 @@ what was shipped.
 
 import concurrent.futures
 import contextlib
+import os
 import re
 import resource
 import shlex
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +31,7 @@ CFLAGS = "-ffunction-sections -fdata-sections"
 DEBUG_CFLAGS = "-gbtf"
 # gcc's driver says so of a cc1 that the kernel killed, for want of memory for instance.
 _CRASHED = re.compile(r"internal compiler error|signal terminated program")
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _SAVED = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 
 
@@ -77,7 +80,7 @@ class Compiler:
             self.seconds += resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
     def _kept(self, name: str) -> bool:
-        return (self.units / name).is_file() and (self.units / f"{name}.cmd").is_file()
+        return _whole(self.units / name) and bool(_SAVED.search(_text(self.units / f"{name}.cmd")))
 
     def _make(self, names: list[str]) -> None:
         argv = ["make", "-C", str(self.kernel.build), f"-j{self.jobs}", f"CC={self.kernel.compiler}"]
@@ -100,7 +103,7 @@ class Compiler:
 
     def command(self, name: str, tree: Path, target: Path) -> list[list[str]]:
         """The commands that compile `name` from `tree` into `target`, to be run in the build tree."""
-        text = (self.units / f"{name}.cmd").read_text()
+        text = _text(self.units / f"{name}.cmd")
         saved = _SAVED.search(text)
         if saved is None:
             raise BuildError(
@@ -110,7 +113,13 @@ class Compiler:
         words = shlex.shlex(line, posix=True, punctuation_chars=";&|")
         words.whitespace_split = True
         commands: list[list[str]] = [[]]
-        for word in words:
+        try:
+            parsed = list(words)
+        except ValueError as error:
+            raise BuildError(
+                f"the command line kept for {name} is damaged", why=str(error), hint=f"remove {self.units / name}"
+            ) from error
+        for word in parsed:
             if word in (";", "&&"):
                 commands.append([])
             else:
@@ -145,6 +154,31 @@ class Compiler:
                     advice="correct the patch; it must compile for this kernel's configuration",
                 )
         return target
+
+
+def _text(path: Path) -> str:
+    """A file of the cache; what is damaged in it is not UTF-8 or missing."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _whole(path: Path) -> bool:
+    """Whether an object reaches up to the end of its section headers, which assemblers write last.
+
+    One that was cut off when the machine went down would be an error in every run to come.
+    """
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(_EHDR.size)
+            size = os.fstat(stream.fileno()).st_size
+    except OSError:
+        return False
+    if len(header) < _EHDR.size:
+        return False
+    *_, offset, _flags, _ehsize, _phentsize, _phnum, entsize, count, _names = _EHDR.unpack(header)
+    return bool(offset) and size >= offset + max(count, 1) * entsize
 
 
 def _blame_the_machine(output: str, name: str) -> None:

@@ -6,7 +6,8 @@
     OUT/7-module/<module>.ko          OUT/8-prove/proof.json                            OUT/9-package/manifest.json ...
     OUT/fixes/<id>/2-change ... 6-guard, when several fixes are judged one by one
 
-A mark holds a digest of the stage's inputs: a stage is skipped when they are the same, and done again when not.
+A mark holds a digest of the stage's inputs and one of what it left: a stage is skipped when both are the same, and
+done again when not. A file that was cut off by a crash or edited since is not used.
 """
 
 import enum
@@ -73,11 +74,14 @@ class WorkDir:
 
     def complete(self, stage: Stage, key: str) -> None:
         """Mark a stage as done for inputs of that digest."""
-        (self.stage(stage) / MARK).write_text(f"{key}\n")
+        directory = self.stage(stage)
+        (directory / MARK).write_text(f"{key}\n{_content(directory)}\n")
 
     def is_complete(self, stage: Stage, key: str) -> bool:
+        """Whether a stage was completed for inputs of that digest, and its files are what it left."""
+        directory = self.stage(stage)
         try:
-            return (self.stage(stage) / MARK).read_text().strip() == key
+            return (directory / MARK).read_bytes() == f"{key}\n{_content(directory)}\n".encode()
         except OSError:
             return False
 
@@ -100,6 +104,12 @@ def open_workdir(path: Path) -> WorkDir:
         )
     path.mkdir(parents=True, exist_ok=True)
     return WorkDir(path.resolve())
+
+
+def _content(directory: Path) -> str:
+    """One digest for names and content of all files of a directory but the mark."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MARK)
+    return digest(*(part for path in files for part in (path.relative_to(directory), path.read_bytes())))
 
 
 def digest(*parts: object) -> str:

@@ -67,8 +67,7 @@ def _write_list(place: Path, files: list[str]) -> None:
 def _put_back(source: Path, place: Path) -> None:
     """Link the original files again. A list that can't be read voids the whole twin."""
     try:
-        files = json.loads((place / _CHANGED).read_text())
-        for rel in files:
+        for rel in _inside(json.loads((place / _CHANGED).read_bytes())):
             _restore(source / rel, place / _TREE / rel)
     except (OSError, ValueError) as error:
         (place / _MADE).unlink(missing_ok=True)
@@ -76,6 +75,20 @@ def _put_back(source: Path, place: Path) -> None:
             "the cache's patched tree can't be restored", why=str(error), hint="run again; it is made anew"
         ) from error
     (place / _CHANGED).unlink()
+
+
+def _inside(files: object) -> list[str]:
+    """The list, if every entry of it is a path inside a tree: what it names is removed and linked anew.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(files, list) or not all(isinstance(rel, str) for rel in files):
+        raise ValueError("the list of changed files is damaged")
+    for rel in files:
+        if any(part in ("", ".", "..") for part in rel.split("/")):
+            raise ValueError(f"the list of changed files names {rel!r}")
+    return list(files)
 
 
 def _restore(original: Path, copy: Path) -> None:

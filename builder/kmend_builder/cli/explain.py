@@ -2,13 +2,15 @@
 """kmend-build explain: which hunk changed which function, and why it was taken or refused."""
 
 import argparse
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from kmend_builder.change.explain import hunk_functions
 from kmend_builder.change.patchfile import parse_patch
-from kmend_builder.errors import UsageError
+from kmend_builder.errors import BuildError, UsageError
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.workdir import Stage
 
@@ -29,8 +31,14 @@ def run(args: argparse.Namespace) -> int:
     value = explain(base, args.out / Stage.KERNEL.directory / "kernel.json")
     if args.json:
         print(json.dumps(value, indent=2, sort_keys=True))
-    else:
-        _tell(value)
+        return 0
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            _tell(value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(base, f"a stage left something else than it should: {error!r}") from error
+    print(text.getvalue(), end="")
     return 0
 
 
@@ -43,7 +51,7 @@ def explain(base: Path, kernel_json: Path) -> dict[str, Any]:
     diff = base / Stage.CHANGE.directory / "change.patch"
     if not kernel_json.is_file() or not (diff.is_file() or (base / Stage.GUARD.directory).is_dir()):
         raise UsageError(f"{base} is not the work directory of a run", hint="name the --out of 'kmend-build run'")
-    kernel = Kernel.from_json(kernel_json.read_text())
+    kernel = Kernel.from_json(kernel_json.read_text("utf-8", "replace"))
     return {
         "hunks": _hunks(kernel, base) if diff.is_file() else [],
         "units": _json(base / Stage.CHANGE.directory / "units.json"),
@@ -70,7 +78,24 @@ def _text(path: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
+    """A stage's JSON object; None if the stage has not left one.
+
+    Raises:
+        BuildError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "not a JSON object")
+    return value
+
+
+def _damaged(path: Path, why: str) -> BuildError:
+    return BuildError(f"{path} is damaged", why=why, hint="run 'kmend-build run' on the directory again")
 
 
 def _tell_diff(unit: str, diff: dict[str, Any]) -> None:

@@ -60,7 +60,10 @@ def _kept(entry: Path) -> Kernel | None:
     """The kernel of an entry; None if it is not complete, was moved, or its source was removed."""
     if not store.is_complete(entry):
         return None
-    kernel = Kernel.from_json((entry / _JSON).read_text())
+    try:
+        kernel = Kernel.from_json((entry / _JSON).read_text("utf-8", "replace"))
+    except (BuildError, OSError):
+        return None  # damaged since: it is made anew
     # Build trees remember their absolute path and that of the source: after a move they would compile nonsense.
     return kernel if kernel.cache_dir == entry and store.is_complete(kernel.source.parent) else None
 

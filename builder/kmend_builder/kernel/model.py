@@ -74,7 +74,7 @@ class Kernel:
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(str(error)) from error
     if not isinstance(value, dict):
         raise _damaged("not a JSON object")

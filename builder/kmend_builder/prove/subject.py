@@ -66,7 +66,7 @@ def read_kernel(out: Path) -> Kernel:
     path = out / Stage.KERNEL.directory / "kernel.json"
     if not path.is_file():
         raise UsageError(f"no {path}", why="that is no work directory of kmend-build", hint=_RERUN)
-    return Kernel.from_json(path.read_text())
+    return Kernel.from_json(path.read_text("utf-8", "replace"))
 
 
 def read_subject(out: Path) -> Subject:
@@ -109,7 +109,7 @@ def from_manifest(path: Path) -> Subject:
 def from_module_json(path: Path) -> Subject:
     """The subject of stage 7: module.json with the module beside it."""
     try:
-        value: dict[str, Any] = json.loads(path.read_text())
+        value: dict[str, Any] = json.loads(path.read_bytes())
         subject = Subject(
             name=value["module"],
             file=path.with_name(value["file"]),
@@ -118,7 +118,7 @@ def from_module_json(path: Path) -> Subject:
             objects=tuple(ObjectId(**item) for item in value["objects"]),
             functions=tuple((item["object"], item["name"]) for item in value["functions"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BuildError(f"{path} is damaged", why=repr(error)[:200], hint=_RERUN) from error
     if not subject.file.is_file():
         raise BuildError(f"no {subject.file}", why=f"{path.name} names it", hint=_RERUN)

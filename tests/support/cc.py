@@ -27,6 +27,8 @@ KERNEL = (
     "-fno-asynchronous-unwind-tables",
     "-fno-stack-protector",
     "-fno-jump-tables",
+    "-falign-jumps=1",
+    "-falign-loops=1",
     "-fcf-protection=none",
 )
 #: What the builder adds for its own compilations.

@@ -162,6 +162,8 @@ class Layout:
 
     def _pc_correction(self, site: Section, reloc: Reloc) -> int:
         """In code the value is relative to the end of the instruction, in tables to the field itself."""
+        if reloc.type is c.R.PC8:
+            return 1
         if not site.code or reloc.type not in (c.R.PC32, c.R.PLT32):
             return 0
         owner = self.at(site, reloc.offset)

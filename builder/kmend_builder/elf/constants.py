@@ -55,9 +55,11 @@ class R(enum.IntEnum):
     ABS32 = 10
     ABS32S = 11
     PC64 = 24
+    #: Not one of them: how normalise.py notes a short branch to a neighbour. Neither read nor written.
+    PC8 = 15
 
 
 #: Bytes a relocation type writes.
-RELOC_SIZE = {R.NONE: 0, R.ABS64: 8, R.PC32: 4, R.PLT32: 4, R.ABS32: 4, R.ABS32S: 4, R.PC64: 8}
+RELOC_SIZE = {R.NONE: 0, R.ABS64: 8, R.PC32: 4, R.PLT32: 4, R.ABS32: 4, R.ABS32S: 4, R.PC64: 8, R.PC8: 1}
 #: Types whose value is relative to the place they are written to.
-PC_RELATIVE = frozenset({R.PC32, R.PLT32, R.PC64})
+PC_RELATIVE = frozenset({R.PC32, R.PLT32, R.PC64, R.PC8})

@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 
+from kmend_builder.elf import constants as c
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.correlate import correlate_statics
@@ -11,7 +12,7 @@ from kmend_builder.elf.insn import disassemble
 from kmend_builder.elf.model import ObjectFile
 from kmend_builder.elf.normalise import layout as make_layout
 from kmend_builder.elf.signature import Signature, Signer, named_by_content
-from kmend_builder.elf.special import TABLES
+from kmend_builder.elf.special import TABLES, orc
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Change:
         atom = self.patched or self.orig
         assert atom is not None
         return atom.section.name
+
+    @property
+    def leaves_init(self) -> bool:
+        """Whether the running kernel has freed what the changed one keeps."""
+        return self.orig is not None and self.patched is not None and bool(_kept_longer(self.orig, self.patched))
 
 
 @dataclasses.dataclass
@@ -81,7 +87,7 @@ def diff_objects(orig: ObjectFile, patched: ObjectFile, unit: str = "") -> Objec
 
 
 def _compare(diff: ObjectDiff, twins: dict[Atom, Atom]) -> None:
-    orig = {atom.name: atom for atom in diff.orig.atoms if _comparable(atom)}
+    orig = {symbol.name: atom for atom in diff.orig.atoms if _comparable(atom) for symbol in atom.symbols}
     seen: set[Atom] = set()
     for atom in diff.patched.atoms:
         if not _comparable(atom):
@@ -93,23 +99,56 @@ def _compare(diff: ObjectDiff, twins: dict[Atom, Atom]) -> None:
             _record(diff, Change(atom.name, None, atom, "new"))
             continue
         seen.add(twin)
-        why = difference(diff.orig_signer.sign(twin), diff.patched_signer.sign(atom))
+        why = difference(diff.orig_signer.sign(twin), diff.patched_signer.sign(atom)) or _kept_longer(twin, atom)
         if why:
             _record(diff, Change(atom.name, twin, atom, why))
-    for atom in orig.values():
+    for atom in dict.fromkeys(orig.values()):
         if atom not in seen:
             _record(diff, Change(atom.name, atom, None, "gone"))
+    _compare_unnamed(diff)
+
+
+def _compare_unnamed(diff: ObjectDiff) -> None:
+    """Tables without symbols that nothing refers to: initcalls, and whatever section this builder has never seen."""
+    orig, patched = ({a.section.name: a for a in side.atoms if _standalone(a)} for side in (diff.orig, diff.patched))
+    for name in sorted(orig.keys() | patched.keys()):
+        before, after = orig.get(name), patched.get(name)
+        if before is None or after is None:
+            _record(diff, Change(name, before, after, "gone" if after is None else "new"))
+            continue
+        why = difference(diff.orig_signer.sign(before), diff.patched_signer.sign(after))
+        if why:
+            _record(diff, Change(name, before, after, why))
+
+
+def _standalone(atom: Atom) -> bool:
+    """Unnamed data with a meaning of its own; constants without a name are compared where they are used."""
+    section = atom.section
+    if atom.kind is not Kind.ANONYMOUS or section.name in TABLES or section.name == orc.TABLE.companion:
+        return False
+    if section.flags & c.SHF_MERGE or section.name.startswith((".altinstr_", ".static_call.text")):
+        return False
+    if names.metadata_section(section.name):
+        return False
+    return section.writable or not section.name.startswith(".rodata")
+
+
+def _kept_longer(orig: Atom, patched: Atom) -> str:
+    """The running kernel has freed what the changed one would keep."""
+    if names.init_section(orig.section.name) and not names.init_section(patched.section.name):
+        return f"moves from {orig.section.name} to {patched.section.name}"
+    return ""
 
 
 def _comparable(atom: Atom) -> bool:
     """Atoms with a meaning of their own: not tables, literals, or constants compared where they are used."""
-    if atom.kind is Kind.ANONYMOUS or atom.section.name in TABLES or atom.section.name == ".orc_unwind":
+    if atom.kind is Kind.ANONYMOUS or atom.section.name in TABLES or atom.section.name == orc.TABLE.companion:
         return False
     if atom.section.strings and not atom.section.name.startswith("__ksymtab"):
         return False
     if atom.section.name.startswith((".altinstr_", ".discard", ".static_call.text")):
         return False
-    if names.per_place(atom.name):
+    if names.per_place(atom.name, atom.section.name):
         return False
     return not named_by_content(atom)
 
@@ -118,7 +157,7 @@ def _record(diff: ObjectDiff, change: Change) -> None:
     section = change.section
     atom = change.patched or change.orig
     assert atom is not None
-    if names.init_section(section) or (names.exit_section(section) and atom.kind is Kind.OBJECT):
+    if change.leaves_init or names.init_section(section) or (names.exit_section(section) and not atom.section.code):
         diff.init.append(change)
     elif names.metadata_section(section):
         diff.exports.append(change)

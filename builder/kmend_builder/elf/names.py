@@ -6,6 +6,7 @@ import re
 _NUMBERED = re.compile(r"\.\d+$")
 _UNIQUE = re.compile(r"^(__UNIQUE_ID_.*?|__pad_\w*?|__compound_literal)(\.|_)?\d+$")
 _COLD = re.compile(r"\.cold(\.\d+)?$")
+_CLONE = re.compile(r"\.(cold|part|isra|constprop)(\.\d+)?")
 
 # Static variables that exist once per place in the source and whose identity means nothing across versions of a
 # function: a new copy only resets a "warn once" or a rate limit, or registers another lock class.
@@ -18,13 +19,13 @@ _PER_PLACE = (
     "__FUNCTION__",
     "__PRETTY_FUNCTION__",
     "_rs",
-    "descriptor",
     "_entry",
     "_entry_ptr",
     "__msg",
     "CSWTCH",
-    "C",
 )
+# Any function may have a variable of this name; in this section it is dynamic debug's (include/linux/dynamic_debug.h).
+_DYNDBG = ("__dyndbg", "descriptor")
 
 
 def base(name: str) -> str:
@@ -39,16 +40,26 @@ def numbered(name: str) -> bool:
     return bool(_NUMBERED.search(name) or _UNIQUE.match(name))
 
 
-def per_place(name: str) -> bool:
-    """Whether this is a static of one place in the source (`__func__.12`, `_rs.3`, a dyndbg descriptor)."""
+def per_place(name: str, section: str = "") -> bool:
+    """Whether this is a static of one place in the source (`__func__.12`, `_rs.3`, a dyndbg descriptor).
+
+    gcc numbers static locals. A variable without a number belongs to the whole file and is state like any other.
+    """
+    if not numbered(name):
+        return False
     plain = base(name)
-    return plain in _PER_PLACE or plain.startswith("__UNIQUE_ID_ddebug")
+    return plain in _PER_PLACE or plain.startswith("__UNIQUE_ID_ddebug") or (section, plain) == _DYNDBG
 
 
 def cold_parent(name: str) -> str | None:
     """`foo` for `foo.cold`, the part gcc moves to .text.unlikely; None for anything else."""
     stripped = _COLD.sub("", name)
     return stripped if stripped != name else None
+
+
+def source_function(name: str) -> str:
+    """`foo` for `foo.isra.0`, `foo.part.1.cold`: the function as the source has it, of a clone or part gcc made."""
+    return _CLONE.sub("", name)
 
 
 def init_section(name: str) -> bool:
@@ -79,6 +90,8 @@ def metadata_section(name: str) -> bool:
             ".printk_index",
             ".altinstr_",
             "__versions",
+            "__patchable_function_entries",
+            ".static_call_tramp_key",
             ".gnu.linkonce.this_module",
         )
     )

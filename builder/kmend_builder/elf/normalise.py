@@ -3,7 +3,8 @@
 
 In a section that several functions share (.noinstr.text, .init.text, .sched.text) the assembler resolves branches
 between local functions itself. Such a displacement changes with the size of whatever lies between, so it is turned
-back into the relocation it stands for.
+back into the relocation it stands for. A short branch becomes one that no file can hold (R.PC8): good for comparing
+and matching, and refused where a copy is to be made (livepatch/sections.py).
 """
 
 import re
@@ -13,6 +14,7 @@ from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.insn import decode, immediate
 from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
 
+_SHORT = 2
 _BRANCH = re.compile(r"^(j\w+|call|loop\w*)$")
 
 
@@ -34,13 +36,15 @@ def _restore_relocations(section: Section, atoms: list[Atom]) -> None:
         if atom.kind is not Kind.FUNCTION:
             continue
         for address, size, name, operand in decode(atom.data, atom.start):
-            field = address + size - 4
+            width = 1 if size == _SHORT else 4
+            field = address + size - width
             destination = immediate(operand)
-            if not _BRANCH.match(name) or size < 5 or field in known or destination is None:
+            if not _BRANCH.match(name) or field in known or destination is None:
                 continue
             if atom.start <= destination < atom.end or not 0 <= destination < section.size:
                 continue
-            data[field : field + 4] = bytes(4)
-            section.relocs.append(Reloc(field, c.R.PC32, label, destination - 4))
+            data[field : field + width] = bytes(width)
+            kind = c.R.PC8 if size == _SHORT else c.R.PC32
+            section.relocs.append(Reloc(field, kind, label, destination - width))
     section.data = bytes(data)
     section.relocs.sort(key=lambda reloc: reloc.offset)

@@ -221,6 +221,8 @@ class _Reader:
         offset, info, addend = fields
         try:
             kind = c.R(info & 0xFFFFFFFF)
+            if kind is c.R.PC8:
+                raise ValueError(kind)
         except ValueError:
             raise self._fail(f"unknown relocation type {info & 0xFFFFFFFF} in {target.name}+{offset:#x}") from None
         if info >> 32 >= len(symbols):

@@ -9,14 +9,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from kmend_builder.elf import constants as c
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout, Target
 from kmend_builder.elf.model import Reloc
 from kmend_builder.elf.special import TABLES, Entry, altinstructions, read_entries
 from kmend_builder.errors import ElfError
-
-# Follow from the code itself, or list it: they never differ on their own.
-_DERIVED = frozenset({".orc_unwind_ip", ".return_sites", ".retpoline_sites", ".call_sites", ".ibt_endbr_seal"})
 
 # Constants may refer to constants: a table of pointers to structures with names. Kernel units nest them a few levels
 # deep; where every one refers twice to a next one, their number doubles with each level.
@@ -58,16 +56,16 @@ class Signer:
     def sign(self, atom: Atom) -> Signature:
         """The signature of one atom."""
         relocs = tuple(self._reloc(atom, reloc.offset - atom.start, reloc, atom.section) for reloc in atom.relocs)
-        entries = tuple(
-            self._entry(atom, entry) for entry in self.entries.get(atom, ()) if entry.table.section not in _DERIVED
-        )
+        entries = tuple(self._entry(atom, entry) for entry in self.entries.get(atom, ()) if entry.table.counted)
         return Signature(atom.data, relocs, entries)
 
     def _reloc(self, atom: Atom, offset: int, reloc: Reloc, site: Any) -> tuple[int, int, Identity, int]:
         target = self.layout.target(site, reloc)
         identity = self.identity(target, atom)
         addend = 0 if identity[0] in ("aux", "literal") else target.addend
-        return offset, int(reloc.type), identity, addend
+        # Which of the two the assembler writes depends on the binding of the callee; a linker treats them alike.
+        kind = c.R.PC32 if reloc.type is c.R.PLT32 else reloc.type
+        return offset, int(kind), identity, addend
 
     def _entry(self, atom: Atom, entry: Entry) -> Any:
         relocs = []
@@ -102,7 +100,7 @@ class Signer:
             return ("aux",)
         if atom.kind is Kind.ANONYMOUS or named_by_content(atom):
             return self._by_content(atom)
-        if names.per_place(atom.name):
+        if names.per_place(atom.name, atom.section.name):
             return ("per-place", names.base(atom.name))
         if atom in self.statics:
             return ("static", self.statics[atom])

@@ -92,6 +92,8 @@ class _Writer:
         return _SYM.pack(name, info, symbol.visibility, shndx, symbol.value, symbol.size)
 
     def _rela(self, reloc: Reloc) -> bytes:
+        if reloc.type is c.R.PC8:
+            raise ElfError(f"can't write {self.obj.name}", why="a short branch leaves its section")
         return _RELA.pack(reloc.offset, self.number[reloc.symbol] << 32 | reloc.type, reloc.addend)
 
     def _add(

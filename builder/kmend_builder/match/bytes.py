@@ -91,7 +91,8 @@ class _Walk:
         ours_to, theirs_to = immediate(operand), immediate(other)
         if ours_to is not None and theirs_to is not None and self._branch(offset, at):
             if fields:  # to another function: the value a near branch would hold
-                self.values.append((fields[0][1], self.address + theirs_to - 4))
+                reloc = fields[0][1]
+                self.values.append((reloc, self.address + theirs_to - c.RELOC_SIZE[reloc.type]))
             else:
                 self.branches.append((ours_to, theirs_to))
             return True

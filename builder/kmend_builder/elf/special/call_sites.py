@@ -8,6 +8,6 @@ since 6.2), `.ibt_endbr_seal` (CONFIG_X86_KERNEL_IBT).
 from kmend_builder.elf.special.table import Table
 
 TABLES = tuple(
-    Table(name, sizes=(4,), relocs=1)
+    Table(name, sizes=(4,), relocs=1, counted=False)
     for name in (".retpoline_sites", ".return_sites", ".call_sites", ".ibt_endbr_seal")
 )

@@ -7,5 +7,5 @@ out of a section needs the entry in force at its start and a terminator (an all-
 
 from kmend_builder.elf.special.table import Table
 
-TABLE = Table(".orc_unwind_ip", sizes=(4,), relocs=1, companion=".orc_unwind")
+TABLE = Table(".orc_unwind_ip", sizes=(4,), relocs=1, companion=".orc_unwind", counted=False)
 ENTRY_SIZE = 6

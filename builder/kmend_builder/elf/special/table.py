@@ -20,6 +20,7 @@ class Table:
         relocs: relocations in every entry.
         owner: offset in the entry of the field that names the owning code.
         companion: the section that holds the second half of every entry, if any.
+        counted: whether entries say something that the code alone does not; others follow from it.
     """
 
     section: str
@@ -27,6 +28,7 @@ class Table:
     relocs: int
     owner: int = 0
     companion: str | None = None
+    counted: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

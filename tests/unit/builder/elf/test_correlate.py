@@ -66,3 +66,36 @@ def test_constants_and_statics_of_one_place_are_not_paired() -> None:
                    use(&count); }
     """
     assert _pairs(source, source) == {("count.0", "count.0")}
+
+
+GONE = """
+extern void use(int);
+static noinline int helper(int a) { static int count; return count ^= a; }
+int f(int a) { static int count; count += a; return count %s; }
+int g(int a) { %s return a; }
+"""
+
+
+def test_a_variable_that_is_gone_does_not_stand_in_the_way_of_others() -> None:
+    two = "int f(int a) { static int count; return count += a; } int g(int a) { %s return a * 9; }"
+    pairs = _pairs(two % "static int count; count -= a;", two % "")
+    assert len(pairs) == 1
+
+
+def test_the_variable_of_a_function_that_is_gone_may_have_moved_into_another() -> None:
+    assert len(_pairs(GONE % ("", "use(helper(a));"), GONE % ("", "use(helper(a));"))) == 2
+    assert _pairs(GONE % ("", "use(helper(a));"), GONE % ("* 2", "")) == set()
+
+
+def test_a_further_user_does_not_make_it_another_variable() -> None:
+    before = "static noinline int f(int a) { static int count; return count += a; } int g(int a) { return f(a); }"
+    other = " int h(int a) { static int count; return count -= a; }"
+    after = before.replace("static noinline", "static inline __attribute__((__always_inline__))")
+    assert len(_pairs(before + other, after + other + " int k(int a) { return f(a); }")) == 1
+
+
+def test_the_only_variable_of_a_name_is_another_one_in_another_function() -> None:
+    two = "int f(int a) { %s return a; } int g(int a) { %s return a * 3; }"
+    count = "static int count; a += count++;"
+    assert _pairs(two % (count, ""), two % ("", count)) == set()
+    assert len(_pairs(two % (count, ""), two % (count, "a++;"))) == 1

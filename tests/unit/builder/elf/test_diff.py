@@ -3,6 +3,7 @@
 
 import pytest
 
+from kmend_builder.elf import constants as c
 from kmend_builder.elf.diff import Change, ObjectDiff, diff_objects, first_differing_instruction
 from support import kernelish
 from support.cc import compile_c
@@ -274,3 +275,77 @@ def test_the_first_differing_instruction(old: str, new: str, found: bool) -> Non
 def test_references_that_differ_have_no_differing_instruction() -> None:
     diff = _diff(SOURCE, SOURCE.replace('"one"', '"two"'))
     assert first_differing_instruction(diff.functions[0]) is None
+
+
+INITCALL = """
+section(".init.text") int setup(int a) { return a; }
+asm(".pushsection .initcall%d.init, \\"a\\"\\n.long setup - .\\n.popsection");
+"""
+
+
+def test_another_initcall_level_is_a_change_of_init_data() -> None:
+    assert _diff(INITCALL % 6, INITCALL % 6).empty
+    diff = _diff(INITCALL % 6, INITCALL % 7)
+    assert [(change.name, change.why) for change in diff.init] == [
+        (".initcall6.init", "gone"),
+        (".initcall7.init", "new"),
+    ]
+    assert not diff.functions
+    assert not diff.data
+
+
+ENTRY = '\\n.pushsection __table, \\"a\\"\\n.long %s\\n.popsection'
+TABLE_ENTRY = f'int f(int a) {{ asm("1: nop{ENTRY}"); return a; }}'
+
+
+def test_a_table_without_symbols_is_compared_as_a_whole() -> None:
+    assert _diff(TABLE_ENTRY % "1b - .", TABLE_ENTRY % "1b - .").empty
+    assert [change.why for change in _diff(TABLE_ENTRY % "3", TABLE_ENTRY % "4").data] == ["bytes differ at +0x0"]
+    diff = _diff(TABLE_ENTRY.replace(ENTRY, ""), TABLE_ENTRY % "1b - .")
+    assert [(change.name, change.why) for change in diff.data] == [("__table", "new")]
+    assert not diff.functions
+
+
+def test_code_that_init_code_no_longer_is() -> None:
+    init = 'section(".init.text") '
+    source = init + "int f(int a) { return a; }"
+    diff = _diff(source, source.replace(init, ""))
+    assert [(change.name, change.leaves_init) for change in diff.init] == [("f", True)]
+    assert not diff.functions
+    assert _diff(source, source).empty
+
+
+BINDING = (
+    "extern int outside(int); %s noinline int h(int a) { return outside(a) * 3; } int f(int a) { return h(a) + 1; }"
+)
+
+
+def test_another_binding_is_no_difference() -> None:
+    """The assembler writes PC32 for calls of a local function and PLT32 for those of a global one."""
+    assert _diff(BINDING % "static", BINDING % "").empty
+    assert _diff(BINDING % "", BINDING % "static").empty
+    assert not _diff(BINDING % "static", (BINDING % "").replace("* 3", "* 5")).empty
+
+
+def test_a_second_name_is_no_difference() -> None:
+    source = "noinline int real(int a) { return a * 3; } int f(int a) { return real(a) + 1; }"
+    alias = 'int alias(int a) __attribute__((alias("real")));'
+    assert _diff(source, source + alias).empty
+    assert _diff(source + alias, source).empty
+
+
+NEIGHBOURS = """
+extern int outside(int);
+section(".sched.text") static noinline int first(int a) { return outside(a) * %d; }
+%s
+section(".sched.text") int second(int a) { if (a) return %s(a); return 7; }
+"""
+THIRD = 'section(".sched.text") static noinline int third(int a) { return outside(a) * 2; }'
+
+
+def test_a_short_jump_to_a_neighbour_that_moved_is_no_difference() -> None:
+    before = NEIGHBOURS % (2, THIRD, "first")
+    layout = diff_objects(compile_c(before), compile_c(before)).orig
+    assert any(reloc.type is c.R.PC8 for atom in layout.functions() for reloc in atom.relocs), "a jump of two bytes"
+    assert _names(_diff(before, NEIGHBOURS % (70000, THIRD, "first")).functions) == ["first"]
+    assert "second" in _names(_diff(before, NEIGHBOURS % (2, THIRD, "third")).changed_functions)

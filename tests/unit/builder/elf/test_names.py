@@ -24,9 +24,7 @@ def test_numbers_the_compiler_appends(name: str, plain: str, numbered: bool) -> 
     assert names.base(name) == plain
 
 
-@pytest.mark.parametrize(
-    "name", ["__key.5", "__func__.0", "_rs.2", "__UNIQUE_ID_ddebug9", "__already_done.77", "C.0.1"]
-)
+@pytest.mark.parametrize("name", ["__key.5", "__func__.0", "_rs.2", "__UNIQUE_ID_ddebug9", "__already_done.77"])
 def test_statics_of_one_place(name: str) -> None:
     assert names.per_place(name) or names.per_place(names.base(name))
 
@@ -50,3 +48,17 @@ def test_sections_by_life_time() -> None:
     assert names.metadata_section("___ksymtab_gpl+f")
     assert names.metadata_section(".modinfo")
     assert not names.metadata_section(".data.modinfo")
+
+
+def test_a_variable_of_the_whole_file_is_state_whatever_its_name() -> None:
+    assert not any(names.per_place(name) for name in ("__key", "_rs", "__warned", "C", "C.1"))
+
+
+def test_a_descriptor_is_of_one_place_in_its_section_only() -> None:
+    assert names.per_place("descriptor.4", "__dyndbg")
+    assert not names.per_place("descriptor.4", ".data.descriptor.4")
+
+
+@pytest.mark.parametrize("name", ["f", "f.isra.0", "f.part.1.cold", "f.constprop.0.isra.2", "f.cold"])
+def test_clones_and_parts_of_a_function(name: str) -> None:
+    assert names.source_function(name) == "f"

@@ -30,7 +30,12 @@ class Spaces:
             VMLINUX,
             image,
             (
-                SpaceSymbol(symbol.name, symbol.address, symbol.type.isupper() or symbol.type in "uvw")
+                SpaceSymbol(
+                    symbol.name,
+                    symbol.address,
+                    symbol.type.isupper() or symbol.type in "uvw",
+                    weak=symbol.type in "vwVW",
+                )
                 for symbol in symbols
             ),
         )

@@ -97,7 +97,12 @@ def _load(data: bytes) -> Image:
         if section["sh_flags"] & 2
     }
     symbols = [
-        SpaceSymbol(symbol.name, symbol["st_value"], symbol["st_info"]["bind"] != "STB_LOCAL")
+        SpaceSymbol(
+            symbol.name,
+            symbol["st_value"],
+            symbol["st_info"]["bind"] != "STB_LOCAL",
+            weak=symbol["st_info"]["bind"] == "STB_WEAK",
+        )
         for symbol in elf.get_section_by_name(".symtab").iter_symbols()
         if symbol.name and symbol["st_info"]["type"] not in ("STT_SECTION", "STT_FILE")
     ]

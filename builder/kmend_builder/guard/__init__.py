@@ -6,7 +6,17 @@ A check raises Refused or returns notes: things an administrator or author shoul
 
 from collections.abc import Callable, Sequence
 
-from kmend_builder.guard import abi, data_layout, data_value, init_code, mismatch, no_entry, unknown_section, vdso
+from kmend_builder.guard import (
+    abi,
+    alias,
+    data_layout,
+    data_value,
+    init_code,
+    mismatch,
+    no_entry,
+    unknown_section,
+    vdso,
+)
 from kmend_builder.livepatch.units import UnitResult
 
 Check = Callable[[UnitResult], list[str]]
@@ -17,6 +27,8 @@ CHECKS: tuple[Check, ...] = (
     data_layout.check,
     abi.check,
     data_value.check,
+    init_code.check,
+    alias.check,
     no_entry.check,
     mismatch.check,
     unknown_section.check,

@@ -1,27 +1,64 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""init-code: changes to code and data that the kernel has freed by now."""
+"""init-code: changes to code and data that the kernel has freed by now, or that only such code would set up."""
 
 from collections.abc import Sequence
 
 from kmend.reasons import Reason
+from kmend_builder.elf import names
+from kmend_builder.elf.atoms import Atom, Kind
+from kmend_builder.elf.signature import references
 from kmend_builder.errors import Refused
-from kmend_builder.livepatch.units import UnitResult
+from kmend_builder.livepatch.units import UnitResult, copied
 
 
 def check_all(units: Sequence[UnitResult]) -> list[str]:
     """Refuse a fix that changes init code only; beside a run-time change it becomes a note.
 
     Code in .init sections ran once. What it would have done differently does not happen on a running kernel,
-    so a fix that is
-    nothing else can't be live.
+    so a fix that is nothing else can't be live.
     """
     places = [f"{unit.source}: {change.name}" for unit in units for change in unit.diff.init]
     if not places:
         return []
-    if not any(unit.diff.functions or unit.diff.data for unit in units):
+    if not any(unit.redirected or unit.diff.changed_data for unit in units):
         raise Refused(
             Reason.INIT_CODE,
             places[0],
             advice="reboot; or repeat what the init code would have done from a pre-patch callback",
         )
     return [f"{place}: init code or data, takes effect at the next boot only" for place in places]
+
+
+def check(unit: UnitResult) -> list[str]:
+    """Refuse code that relies on what init code would have kept or set up."""
+    for change in unit.diff.init:
+        if change.leaves_init:
+            raise Refused(
+                Reason.INIT_CODE,
+                f"{unit.source}: {change.name}",
+                why=f"it {change.why}, and the running kernel has freed the old one, which others may refer to",
+                advice="reboot",
+            )
+    for atom in _set_up_at_init(unit):
+        raise Refused(
+            Reason.INIT_CODE,
+            f"{unit.source}: {atom.name}",
+            why="changed code uses this new variable, and init code, which does not run again, refers to it too",
+            advice="set it up where it is first used, or reboot",
+        )
+    return []
+
+
+def _set_up_at_init(unit: UnitResult) -> list[Atom]:
+    """New variables that both init code and other code refer to."""
+    layout, signer = unit.diff.patched, unit.diff.patched_signer
+    users: dict[bool, set[Atom]] = {True: set(), False: set()}
+    for function in layout.functions():
+        at_init = names.init_section(function.section.name)
+        users[at_init] |= {ref.atom for ref in references(layout, signer, function) if ref.atom is not None}
+    both = users[True] & users[False]
+    return [atom for atom in layout.atoms if atom in both and _new_variable(unit, atom)]
+
+
+def _new_variable(unit: UnitResult, atom: Atom) -> bool:
+    return atom.kind is Kind.OBJECT and atom.section.writable and unit.twin(atom) is None and not copied(atom)

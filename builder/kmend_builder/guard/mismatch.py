@@ -15,7 +15,8 @@ def check(unit: UnitResult) -> list[str]:
             continue
         for atom in (twin, *_cold_parts(unit, twin)):
             _must_match(unit, atom)
-    return []
+    dropped = (change for change in unit.diff.changed_functions if change.orig in unit.overridden)
+    return [f"{unit.source}: {change.name}: weak, and {unit.object} has another one in its place" for change in dropped]
 
 
 def _cold_parts(unit: UnitResult, twin: Atom) -> list[Atom]:

@@ -8,6 +8,8 @@ from kmend_builder.elf.atoms import Atom
 from kmend_builder.errors import Refused
 from kmend_builder.livepatch.units import UnitResult, has_entry
 
+_NOINSTR = frozenset({".noinstr.text", ".entry.text", ".cpuidle.text"})
+
 
 def check(unit: UnitResult) -> list[str]:
     """Refuse unless every function to redirect has an fentry call where it is shipped."""
@@ -15,8 +17,20 @@ def check(unit: UnitResult) -> list[str]:
         twin = unit.twin(patched)
         if twin is not None and not has_entry(unit.diff.orig_signer, twin):
             raise _refusal(unit, twin, "notrace, noinstr or assembly")
+        if twin is not None and _becomes_noinstr(twin, patched):
+            raise Refused(
+                Reason.NO_ENTRY,
+                f"{unit.source}: {patched.name}",
+                why=f"the change moves it to {patched.section.name}, where nothing may be traced or redirected",
+                advice="reboot",
+            )
     callers = "replaced through its callers, as it has no fentry call of its own"
     return [f"{unit.source}: {atom.name}: {callers}" for atom in sorted(unit.carried, key=lambda atom: atom.name)]
+
+
+def _becomes_noinstr(orig: Atom, patched: Atom) -> bool:
+    """Such code runs where ftrace's handler may not: before the kernel has taken over from user mode, in an NMI."""
+    return patched.section.name in _NOINSTR and orig.section.name not in _NOINSTR
 
 
 def check_exits(units: Sequence[UnitResult]) -> list[str]:

@@ -6,17 +6,29 @@ from kmend_builder.elf.atoms import Kind
 from kmend_builder.elf.model import Section
 from kmend_builder.elf.special import TABLES
 from kmend_builder.errors import ElfError
+from kmend_builder.livepatch.sections import plain_data
 from kmend_builder.livepatch.units import UnitResult
 
+# Tables for the loader, tracing and tools: an entry more is one that does not show on a running kernel.
+_LISTS = (
+    "__param",
+    "__tracepoints",
+    "_ftrace_e",
+    "__bpf_raw_tp",
+    "__syscalls_metadata",
+    "___srcu_struct_ptrs",
+    ".BTF_ids",
+)
 _KNOWN = (".text", ".data", ".rodata", ".bss", ".exit", ".init", ".ref", ".altinstr_", ".orc_unwind", ".static_call.")
 
 
 def check(unit: UnitResult) -> list[str]:
-    """Refuse an unnamed table that refers to a function to redirect.
+    """Refuse an unnamed table that refers to a function to redirect, and a differing table of a kind not known.
 
     Raises:
         ElfError: not a judgement on the fix, but on this builder.
     """
+    _check_tables(unit)
     redirected = set(unit.redirected)
     layout = unit.diff.patched
     for section in layout.obj.sections:
@@ -32,6 +44,19 @@ def check(unit: UnitResult) -> list[str]:
                     hint="this kernel needs a newer kmend-build; please report it",
                 )
     return []
+
+
+def _check_tables(unit: UnitResult) -> None:
+    """New and missing entries; changed ones are guard/data_value.py's."""
+    for change in unit.diff.data:
+        atom = change.patched or change.orig
+        assert atom is not None
+        if not (known(atom.section) or plain_data(change.section) or change.section.startswith(_LISTS)):
+            raise ElfError(
+                f"unknown section {change.section} in {unit.unit}",
+                why=f"{change.name} is {change.why if change.orig is None else 'gone or other'} in it",
+                hint="this kernel needs a newer kmend-build; please report it",
+            )
 
 
 def known(section: Section) -> bool:

@@ -16,6 +16,7 @@ from kmend_builder.livepatch import aux
 from kmend_builder.livepatch.aux import AuxCopier
 from kmend_builder.livepatch.literals import Literals
 from kmend_builder.livepatch.resolve import Import, Klp, Resolver
+from kmend_builder.livepatch.sections import section_name
 from kmend_builder.livepatch.select import Selection
 from kmend_builder.livepatch.tables import TableWriter
 
@@ -60,7 +61,9 @@ class _Assembler:
         self.notes: list[str] = []
 
     def run(self, selections: list[Selection]) -> Assembled:
-        self.resolver.provided = {name for selection in selections for name in _provides(selection)}
+        self.resolver.provided = {
+            name: selection.unit.object for selection in selections for name in _provides(selection)
+        }
         for selection in selections:
             for atom in selection.atoms:
                 self._place(selection, atom)
@@ -76,7 +79,7 @@ class _Assembler:
 
     def _place(self, selection: Selection, atom: Atom) -> None:
         section = Section(
-            _section_name(atom),
+            section_name(atom),
             atom.section.type,
             atom.section.flags & ~(c.SHF_GROUP | c.SHF_MERGE | c.SHF_STRINGS),
             atom.section.align,
@@ -146,13 +149,3 @@ def _provides(selection: Selection) -> set[str]:
         for symbol in atom.symbols
         if symbol.bind != c.STB_LOCAL
     }
-
-
-def _section_name(atom: Atom) -> str:
-    if atom.kind is Kind.FUNCTION:
-        cold = atom.section.name.startswith(".text.unlikely")
-        return f".text.unlikely.{atom.name}" if cold else f".text.{atom.name}"
-    if atom.section.name == "__dyndbg":
-        return "__dyndbg"
-    prefix = ".bss" if atom.section.type == c.SHT_NOBITS else ".data" if atom.section.writable else ".rodata"
-    return f"{prefix}.{atom.name}"

@@ -71,7 +71,8 @@ class Resolver:
     def __init__(self, exports: Mapping[str, Export], space: Callable[[str], Space]) -> None:
         self.exports = exports
         self.space = space
-        self.provided: set[str] = set()
+        #: Symbols that units of this live patch bring, and the object each of those units belongs to.
+        self.provided: dict[str, str] = {}
 
     def symbol(self, unit: UnitResult, name: str) -> Import | Klp:
         """An undefined symbol of a patched object.
@@ -80,6 +81,7 @@ class Resolver:
             Refused: nothing, or more than one thing, in the kernel has that name.
         """
         if name in self.provided:
+            self._must_be_there(unit, self.provided[name], name)
             return Import(name)
         export = self.exports.get(name)
         if export and export.object == VMLINUX and not export.namespace:
@@ -87,8 +89,31 @@ class Resolver:
         if unit.object != VMLINUX and self._defines(unit.object, name):
             return self._by_name(unit, unit.object, name)
         if export and export.object not in (VMLINUX, unit.object):
-            return Klp(export.object, name, 0, unit.object)
+            self._must_be_there(unit, export.object, name)
+            return self._by_name(unit, export.object, name)
         return self._by_name(unit, VMLINUX, name)
+
+    def _must_be_there(self, unit: UnitResult, owner: str, name: str) -> None:
+        """Refuse what is another module's, unless that one is always loaded first and stays as long."""
+        if owner not in (VMLINUX, unit.object) and owner not in self._needed(unit.object):
+            raise Refused(
+                Reason.AMBIGUOUS_SYMBOL,
+                f"{unit.source}: {name}",
+                why=f"it belongs to the module {owner}, which {unit.object} does not need and which may not be loaded",
+                advice="reboot; a live patch can't make one module depend on another",
+            )
+
+    def _needed(self, module: str) -> set[str]:
+        """The modules whose symbols a module uses, and what those use in turn (depmod's modules.dep)."""
+        needed: set[str] = set()
+        queue = [module]
+        while queue:
+            name = queue.pop()
+            imports = self.space(name).imports if name != VMLINUX else ()
+            found = {self.exports[symbol].object for symbol in imports if symbol in self.exports} - needed - {VMLINUX}
+            needed |= found
+            queue += found
+        return needed
 
     def _defines(self, module: str, name: str) -> bool:
         return any(symbol.is_global for symbol in self.space(module).named(name) if not symbol.imported)
@@ -119,6 +144,8 @@ class Resolver:
                 why="it is neither of the unchanged object nor a part of the live patch",
                 hint="rebuild the object; if it stays so, this kernel needs a newer kmend-build: please report it",
             )
+        if twin in unit.overridden:
+            return self._by_name(unit, unit.object, twin.name)
         if twin.kind is Kind.FUNCTION and twin in unit.match.mismatches:
             raise Refused(
                 Reason.MISMATCH,
@@ -135,6 +162,9 @@ class Resolver:
     def _at_address(self, unit: UnitResult, twin: Atom) -> Klp:
         space = unit.match.space
         address = unit.match.atoms.get(twin)
+        if address is None and names.numbered(twin.name):
+            # static locals: of all symbols of that name, none need be this one, and one alone may be another unit's
+            raise _ambiguous(unit, twin.name, 0)
         if address is None:
             known = [symbol for symbol in space.named(twin.name) if not symbol.imported]
             if len(known) != 1:

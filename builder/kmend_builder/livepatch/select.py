@@ -13,6 +13,7 @@ from kmend_builder.elf.model import Reloc, Section
 from kmend_builder.elf.signature import references
 from kmend_builder.elf.special import TABLES
 from kmend_builder.errors import Refused
+from kmend_builder.livepatch.sections import check_movable
 from kmend_builder.livepatch.units import UnitResult, copied
 
 
@@ -82,7 +83,8 @@ def select(unit: UnitResult, roots: Sequence[Atom] = ()) -> Selection:
     """The closure of the changed functions, and of further `roots`, over new functions, new data and copied constants.
 
     Raises:
-        Refused: a static local of which nothing tells whether it is new or which of several it is.
+        Refused: a static local of which nothing tells whether it is new or which of several it is; a piece that
+            can't be moved.
     """
     selection = Selection(unit, list(unit.redirected), {})
     queue = [*unit.redirected, *roots]
@@ -90,6 +92,7 @@ def select(unit: UnitResult, roots: Sequence[Atom] = ()) -> Selection:
         atom = queue.pop(0)
         if atom in selection.atoms:
             continue
+        check_movable(unit.diff.patched, atom, unit.source)
         selection.atoms[atom] = None
         if atom.kind is Kind.FUNCTION:
             queue.extend(unit.children(atom))

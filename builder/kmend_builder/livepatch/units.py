@@ -2,14 +2,16 @@
 """What stages 4 and 5 know about one translation unit, as stages 6 and 7 need it."""
 
 import dataclasses
+import functools
+from collections import defaultdict
 
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind
 from kmend_builder.elf.correlate import is_static_local
 from kmend_builder.elf.diff import ObjectDiff
-from kmend_builder.elf.insn import is_branch
 from kmend_builder.elf.signature import Signer, named_by_content
-from kmend_builder.elf.special import TABLES, mcount_loc
+from kmend_builder.elf.special import mcount_loc
+from kmend_builder.livepatch.callers import parents, with_callers
 from kmend_builder.match.match import ObjectMatch
 
 # `call __fentry__` is the first instruction, or the second one after endbr64
@@ -46,69 +48,44 @@ class UnitResult:
                 twin = None if is_static_local(atom) else orig.get(atom.name)
             if twin is not None and twin.kind is atom.kind and not copied(atom):
                 self._twins[atom] = twin
-        self.changed = {change.patched for change in self.diff.changed_functions if change.patched}
+        #: Weak functions of which the kernel has the strong version of another unit; this one was never linked.
+        self.overridden = {
+            atom for atom in self.match.mismatches if atom.weak and self.match.space.overrides(atom.name)
+        }
+        self.changed = {
+            change.patched
+            for change in self.diff.changed_functions
+            if change.patched and change.orig not in self.overridden
+        }
         #: Changed functions of a module's exit code; they have no fentry call and run once, at unload.
         self.exits = {atom for atom in self.changed if names.exit_section(atom.section.name)}
-        #: Changed functions that can't be redirected and are replaced by redirecting all their callers.
-        self.carried: set[Atom] = set()
-        # A changed .cold part makes its function a changed one: the two call into each other's middle.
-        self.redirected = self._with_callers(self._parents(self.changed - self.exits))
+        layout = self.diff.patched
+        functions = [atom for atom in parents(layout, self.changed - self.exits) if self.twin(atom) is not None]
+        #: What to redirect, and the changed functions that are replaced by redirecting all their callers.
+        self.redirected, self.carried = with_callers(layout, functions, self._enterable)
+        self.redirected = [atom for atom in self.redirected if self.twin(atom) is not None]
 
     def ambiguous(self, atom: Atom) -> bool:
         """Whether this is a static local that may or may not be one the kernel already has."""
         return is_static_local(atom) and atom not in self._twins and names.base(atom.name) in self._unpaired
 
-    def _parents(self, changed: set[Atom]) -> list[Atom]:
-        by_name = {atom.name: atom for atom in self.diff.patched.functions()}
-        result: dict[Atom, None] = {}
-        for atom in self.diff.patched.functions():
-            if atom in changed:
-                parent = names.cold_parent(atom.name)
-                result[by_name.get(parent, atom) if parent else atom] = None
-        return [atom for atom in result if self.twin(atom) is not None]
-
-    def _with_callers(self, redirected: list[Atom]) -> list[Atom]:
-        """Replace static functions without an fentry call by their callers.
-
-        `inline` implies notrace in the kernel (include/linux/compiler_types.h), also for a copy gcc did not inline.
-        """
-        queue, result = list(redirected), dict.fromkeys(redirected)
-        while queue:
-            atom = queue.pop(0)
-            callers = None if self._enterable(atom) else self._callers(atom)
-            if callers:
-                del result[atom]
-                self.carried.add(atom)
-                fresh = [
-                    caller
-                    for caller in self._parents(set(callers))
-                    if caller not in result | dict.fromkeys(self.carried)
-                ]
-                result |= dict.fromkeys(fresh)
-                queue += fresh
-        return list(result)
-
     def _enterable(self, atom: Atom) -> bool:
+        """Whether there is nothing to do for a function: it can be redirected, is new, or may have other callers."""
         twin = self.twin(atom)
-        return not atom.local or (twin is not None and has_entry(self.diff.orig_signer, twin))
+        return twin is None or not atom.local or has_entry(self.diff.orig_signer, twin)
 
-    def _callers(self, atom: Atom) -> set[Atom] | None:
-        """The functions that branch to a function; None if somebody holds its address."""
-        callers: set[Atom] = set()
-        layout = self.diff.patched
-        for user in layout.atoms:
-            if user is atom or user.section.name in TABLES or names.init_section(user.section.name):
-                continue
-            for reloc in user.relocs:
-                if layout.target(user.section, reloc).atom is atom:
-                    if user.kind is not Kind.FUNCTION or not is_branch(user.section.data, reloc.offset):
-                        return None
-                    callers.add(user)
-        return callers
+    @functools.cached_property
+    def _cold_parts(self) -> dict[str, list[Atom]]:
+        parts: dict[str, list[Atom]] = defaultdict(list)
+        for atom in self.diff.patched.functions():
+            parent = names.cold_parent(atom.name)
+            if parent:
+                parts[parent].append(atom)
+        return parts
 
     def children(self, atom: Atom) -> list[Atom]:
         """The .cold part of a function."""
-        return [other for other in self.diff.patched.functions() if names.cold_parent(other.name) == atom.name]
+        return self._cold_parts.get(atom.name, [])
 
 
 def has_entry(signer: Signer, atom: Atom) -> bool:
@@ -127,4 +104,4 @@ def copied(atom: Atom) -> bool:
         return False
     if atom.kind is Kind.ANONYMOUS:
         return not atom.section.writable
-    return named_by_content(atom) or names.per_place(atom.name)
+    return named_by_content(atom) or names.per_place(atom.name, atom.section.name)

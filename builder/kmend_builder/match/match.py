@@ -123,13 +123,13 @@ class _Matcher:
         self.result.atoms.update(found.atoms)
         self.result.symbols.update(found.symbols)
         data = self.space.read(address, found.size) or b""
-        sympos = next(
-            (pos for symbol in atom.symbols if (pos := self.space.sympos(symbol.name, address)) is not None), None
-        )
-        if sympos is None:
-            self.result.mismatches[atom] = "no symbol of this name"
-            return
-        self.result.functions[atom] = Matched(atom.name, address, found.size, sympos, hashlib.sha256(data).hexdigest())
+        for symbol in atom.symbols:  # of an alias, the name that is shipped and its own position
+            sympos = self.space.sympos(symbol.name, address)
+            if sympos is not None:
+                digest = hashlib.sha256(data).hexdigest()
+                self.result.functions[atom] = Matched(symbol.name, address, found.size, sympos, digest)
+                return
+        self.result.mismatches[atom] = "no symbol of this name"
 
     def _compare(self, atom: Atom, address: int) -> _Comparison:
         shipped = self.space.read_up_to(address, atom.size)

@@ -15,6 +15,7 @@ class SpaceSymbol(NamedTuple):
     address: int
     is_global: bool
     imported: bool = False
+    weak: bool = False
 
 
 class _Reader(Protocol):
@@ -59,6 +60,16 @@ class Space:
     def named(self, name: str) -> list[SpaceSymbol]:
         """All symbols of that name, in the kernel's order."""
         return self._by_name.get(name, [])
+
+    @property
+    def imports(self) -> set[str]:
+        """The names a module takes from elsewhere."""
+        return {name for name, symbols in self._by_name.items() if any(symbol.imported for symbol in symbols)}
+
+    def overrides(self, name: str) -> bool:
+        """Whether the global symbol of that name is not weak: a linker then dropped all weak ones."""
+        found = [symbol for symbol in self.named(name) if symbol.is_global and not symbol.imported]
+        return len(found) == 1 and not found[0].weak
 
     def names_at(self, address: int) -> list[str]:
         return self._by_address.get(address, [])
@@ -120,7 +131,8 @@ def module_space(obj: ObjectFile, name: str) -> Space:
                 imports.append(SpaceSymbol(symbol.name, address, True, True))
         addresses[id(symbol)] = address
         if symbol.section in bases and symbol.type != c.STT_SECTION and _in_core_symtab(symbol.section):
-            symbols.append(SpaceSymbol(symbol.name, address, symbol.bind != c.STB_LOCAL))
+            weak = symbol.bind == c.STB_WEAK
+            symbols.append(SpaceSymbol(symbol.name, address, symbol.bind != c.STB_LOCAL, weak=weak))
     parts = [(base, _relocated(section, base, addresses)) for section, base in bases.items()]
     return Space(name, _Flat(parts), symbols + imports)
 

@@ -38,3 +38,43 @@ def test_the_running_code_may_be_in_another_unit() -> None:
 
 def test_no_init_code_no_note() -> None:
     assert init_code.check_all([make_unit(SOURCE, SOURCE.replace("a * 3", "a * 5"))]) == []
+
+
+SETUP = """
+extern void keep(int *);
+%s
+section(".init.text") int setup(int a) { %s return a + 1; }
+int f(int a) { %s return a * 3; }
+"""
+
+
+def test_a_new_variable_that_init_code_sets_up() -> None:
+    before = SETUP % ("", "", "")
+    with pytest.raises(Refused) as caught:
+        check_units([make_unit(before, SETUP % ("int fresh;", "fresh = a;", "keep(&fresh);"))])
+    assert (caught.value.reason, caught.value.place) == (Reason.INIT_CODE, "drivers/unit.c: fresh")
+    (note,) = check_units([make_unit(before, SETUP % ("int fresh;", "a++;", "keep(&fresh);"))])
+    assert "setup" in note
+
+
+def test_new_data_that_only_init_code_registers() -> None:
+    before = SETUP % ("", "", "")
+    after = SETUP % ("static int fresh(int a) { return a * 9; } int (*ops[2])(int) = {fresh};", "keep((int *)ops);", "")
+    with pytest.raises(Refused) as caught:
+        check_units([make_unit(before, after)])
+    assert (caught.value.reason, caught.value.place) == (Reason.INIT_CODE, "drivers/unit.c: setup")
+
+
+@pytest.mark.parametrize("beside", ["", "int g(int a) { return a * 5; }"])
+def test_what_init_code_no_longer_is(beside: str) -> None:
+    """The callers of a freed function can't be told; that another function is changed does not help."""
+    after = SOURCE.replace('section(".init.text") ', "") + beside
+    before = SOURCE + beside.replace("5", "7")
+    with pytest.raises(Refused) as caught:
+        check_units([make_unit(before, after)])
+    assert caught.value.reason is Reason.INIT_CODE
+
+
+def test_what_becomes_init_code_stays_where_it_is() -> None:
+    plain = SOURCE.replace('section(".init.text") ', "")
+    assert check_units([make_unit(plain, SOURCE.replace("a * 3", "a * 5"))]) == []

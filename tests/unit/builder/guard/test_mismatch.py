@@ -62,3 +62,14 @@ def test_equal_functions_that_nothing_tells_apart() -> None:
     assert caught.value.why.count("0xffffffff81") == 2
     caller = "int call(int a) { return twin(a) + 1; }"
     assert mismatch.check(make_unit(TWIN + caller, after + caller, others=(other,))) == []
+
+
+def test_a_weak_function_that_another_unit_overrides_is_a_note() -> None:
+    weak = "__attribute__((weak)) int hook(int a) { return a * 3; }"
+    strong = "int hook(int a) { return a + 77; }"
+    unit = make_unit(weak, weak.replace("* 3", "* 5"), others=(strong,))
+    assert unit.redirected == []
+    assert mismatch.check(unit) == ["drivers/unit.c: hook: weak, and vmlinux has another one in its place"]
+    alone = make_unit(weak, weak.replace("* 3", "* 5"))
+    assert [atom.name for atom in alone.redirected] == ["hook"]
+    assert mismatch.check(alone) == []

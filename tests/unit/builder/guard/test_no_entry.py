@@ -116,3 +116,10 @@ def test_exit_code_beside_a_run_time_change_is_a_note() -> None:
     assert no_entry.check_exits([unit]) == [
         "drivers/unit.c: leave: exit code, the old one runs when the module is unloaded"
     ]
+
+
+def test_a_function_that_must_not_be_traced_any_more() -> None:
+    after = TRACED.replace(*CHANGE)
+    assert no_entry.check(make_unit(TRACED, after.replace("int f", 'section(".sched.text") int f'))) == []
+    with pytest.raises(Refused, match="moves it to .noinstr.text"):
+        no_entry.check(make_unit(TRACED, after.replace("int f", 'notrace section(".noinstr.text") int f')))

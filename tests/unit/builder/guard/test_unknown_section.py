@@ -46,3 +46,22 @@ def test_known_sections(name: str) -> None:
 @pytest.mark.parametrize("name", ["__new_table", ".kcfi_traps", ".pv_sites"])
 def test_unknown_sections(name: str) -> None:
     assert not unknown_section.known(Section(name))
+
+
+ENTRY = 'section("%s") int entry = 4; int f(int a) { return a * 3; }'
+
+
+@pytest.mark.parametrize(("section", "good"), [("__table", False), ("__param", True), (".data..read_mostly", True)])
+def test_a_new_entry_of_a_table(section: str, good: bool) -> None:
+    unit = make_unit(SOURCE, ENTRY % section + "int g(int a) { return a; }")
+    if good:
+        assert unknown_section.check(unit) == []
+        return
+    with pytest.raises(ElfError, match="unknown section __table in unit") as caught:
+        unknown_section.check(unit)
+    assert not isinstance(caught.value, Refused)
+
+
+def test_a_new_table_without_symbols() -> None:
+    with pytest.raises(ElfError, match="unknown section __new_table"):
+        unknown_section.check(make_unit(SOURCE, SOURCE + TABLE % ("__new_table", "g")))

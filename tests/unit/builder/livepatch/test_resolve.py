@@ -66,9 +66,8 @@ def test_the_name_of_a_livepatch_symbol() -> None:
         ("exported", Import("exported")),
         ("hidden", Klp(VMLINUX, "hidden", 0, VMLINUX)),
         ("spaced", Klp(VMLINUX, "spaced", 0, VMLINUX)),
-        ("from_module", Klp("other_mod", "from_module", 0, VMLINUX)),
     ],
-    ids=["export", "not-exported", "namespace", "other-module"],
+    ids=["export", "not-exported", "namespace"],
 )
 def test_undefined_symbols(unit: UnitResult, name: str, found: Import | Klp) -> None:
     assert _resolver(unit).symbol(unit, name) == found
@@ -83,7 +82,7 @@ def test_a_symbol_that_nobody_has(unit: UnitResult) -> None:
 
 def test_a_symbol_that_another_unit_of_the_live_patch_provides(unit: UnitResult) -> None:
     resolver = _resolver(unit)
-    resolver.provided = {"nowhere"}
+    resolver.provided = {"nowhere": VMLINUX}
     assert resolver.symbol(unit, "nowhere") == Import("nowhere")
 
 
@@ -171,3 +170,62 @@ def test_exports_of_the_unit_s_own_module_are_its_own() -> None:
     space = module_image(SOURCE + "int from_module(int a) { return a; }", "other_mod")
     unit = unit_in(space, SOURCE, AFTER)
     assert _resolver(unit).symbol(unit, "from_module") == Klp("other_mod", "from_module", 0, "other_mod")
+
+
+MODULE = "extern int from_module(int); int f(int a) { return from_module(a) %s; }"
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_another_module_must_be_one_that_the_patched_one_needs(needs: bool) -> None:
+    after = MODULE % "+ 1"
+    before = MODULE % "" if needs else "int f(int a) { return a; }"
+    unit = make_unit(before, after, module="mod")
+    other = module_image("int from_module(int a) { return a; }", "other_mod")
+    resolver = _resolver(unit, other_mod=other)
+    resolver.provided = {"brought": "other_mod"}
+    if needs:
+        assert resolver.symbol(unit, "from_module") == Klp("other_mod", "from_module", 0, "mod")
+        assert resolver.symbol(unit, "brought") == Import("brought")
+        return
+    for name in ("from_module", "brought"):
+        with pytest.raises(Refused, match="other_mod, which mod does not need"):
+            resolver.symbol(unit, name)
+
+
+def test_the_image_can_need_no_module(unit: UnitResult) -> None:
+    with pytest.raises(Refused, match="other_mod, which vmlinux does not need") as caught:
+        _resolver(unit).symbol(unit, "from_module")
+    assert caught.value.place == "drivers/unit.c: from_module"
+
+
+WEAK = """
+extern int hidden(int);
+__attribute__((weak)) noinline int arch_hook(int a) { return hidden(a) * 3; }
+int f(int a) { return arch_hook(a) + 1; }
+"""
+
+
+@pytest.mark.parametrize("strong", [True, False])
+def test_a_weak_function_that_another_unit_overrides(strong: bool) -> None:
+    shipped = WEAK if strong else WEAK.replace("* 3", "* 7")
+    others = ("int arch_hook(int a) { return a + 77; }",) if strong else ()
+    unit = make_unit(WEAK, WEAK.replace("+ 1", "+ 2"), shipped=shipped, others=others)
+    if strong:
+        assert _resolver(unit).existing(unit, _atom(unit, "arch_hook")) == Klp(VMLINUX, "arch_hook", 0, VMLINUX)
+        return
+    with pytest.raises(Refused) as caught:
+        _resolver(unit).existing(unit, _atom(unit, "arch_hook"))
+    assert caught.value.reason is Reason.MISMATCH
+
+
+def test_a_numbered_variable_is_not_found_by_its_name_alone() -> None:
+    before = "extern void use(void *); void g(void) { static int count; use(&count); } int f(int a) { return a; }"
+    after = before.replace("{ return a; }", "{ g(); return a + 2; }")
+    unit = make_unit(before, after)
+    (count,) = [atom for atom in unit.diff.patched.atoms if atom.name.startswith("count")]
+    assert _resolver(unit).existing(unit, count) == Klp(VMLINUX, "count.0", 0, VMLINUX)
+    twin = unit.twin(count)
+    assert twin is not None
+    del unit.match.atoms[twin]
+    with pytest.raises(Refused, match="no symbol of that name"):
+        _resolver(unit).existing(unit, count)

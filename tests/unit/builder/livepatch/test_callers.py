@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who calls what, and which functions are redirected for one that can't be."""
+
+from kmend_builder.elf.normalise import layout
+from kmend_builder.livepatch.callers import callers, parents, with_callers
+from support.cc import compile_c
+
+SOURCE = """
+extern int outside(int), keep(void *);
+static notrace noinline int deep(int a) { return outside(a) * 3; }
+static notrace noinline int middle(int a) { return deep(a) + 1; }
+int f(int a) { return middle(a) + 2; }
+int g(int a) { return deep(a) + 4; }
+static notrace noinline int held(int a) { return outside(a) * 9; }
+int h(int a) { return keep(held) + held(a); }
+section(".init.text") int setup(int a) { return middle(a); }
+"""
+
+
+def test_callers_of_each_function() -> None:
+    found = {
+        atom.name: users if users is None else {user.name for user in users}
+        for atom, users in callers(layout(compile_c(SOURCE))).items()
+    }
+    assert found == {"deep": {"middle", "g"}, "middle": {"f"}, "held": None}
+
+
+def test_callers_stand_in_for_what_has_no_entry() -> None:
+    objects = layout(compile_c(SOURCE))
+    atoms = {atom.name: atom for atom in objects.functions()}
+    can = {atoms["f"], atoms["g"]}
+    redirected, carried = with_callers(objects, [atoms["deep"]], can.__contains__)
+    assert ({atom.name for atom in redirected}, {atom.name for atom in carried}) == ({"f", "g"}, {"deep", "middle"})
+    assert with_callers(objects, [atoms["held"]], can.__contains__) == ([atoms["held"]], set())
+    assert with_callers(objects, [atoms["f"]], can.__contains__) == ([atoms["f"]], set())
+
+
+def test_the_function_of_a_part() -> None:
+    source = "extern cold void complain(int); int f(int a) { if (a == 3) { complain(a + 9); return 1; } return a; }"
+    objects = layout(compile_c(source))
+    part = [atom for atom in objects.functions() if atom.name == "f.cold"]
+    assert [atom.name for atom in parents(objects, part)] == ["f"]

@@ -19,7 +19,7 @@ import shlex
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from kmend.reasons import Reason
@@ -133,9 +133,30 @@ class Compiler:
             return f"-Wp,-MMD,{target}.d"
         return word
 
+    def rewritten(self, name: str, tree: Path, target: Path, edit: Callable[[str], str]) -> Path:
+        """A patched object whose assembly goes through `edit` between compiler and assembler.
+
+        Raises:
+            Refused: conflict, when the patched source does not compile.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        compiler, *others = self.command(name, tree, target)
+        assembly = target.with_suffix(".s")
+        to_assembly = {"-c": "-S", str(target): str(assembly)}
+        with self._timed():
+            self._run(name, tree, [[to_assembly.get(word, word) for word in compiler]])
+            assembly.write_text(edit(assembly.read_text()))
+            machine = [word for word in compiler[1:] if word.startswith(("-m", "-Wa,"))]
+            self._run(name, tree, [[compiler[0], *machine, "-c", "-o", str(target), str(assembly)], *others])
+        return target
+
     def _recompile(self, name: str, tree: Path, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for command in self.command(name, tree, target):
+        self._run(name, tree, self.command(name, tree, target))
+        return target
+
+    def _run(self, name: str, tree: Path, commands: list[list[str]]) -> None:
+        for command in commands:
             done = subprocess.run(
                 command,
                 cwd=self.kernel.build,
@@ -153,7 +174,6 @@ class Compiler:
                     why=f"the patched source does not compile: {_last_lines(_relative(done.stderr, tree))}",
                     advice="correct the patch; it must compile for this kernel's configuration",
                 )
-        return target
 
 
 def _text(path: Path) -> str:

@@ -3,8 +3,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kmend.reasons import Verdict
@@ -24,6 +26,9 @@ from kmend_builder.kernel.includes import includers
 from kmend_builder.kernel.kbuild import KbuildMap, kbuild_map
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.livepatch.assemble import Assembled, assemble
+from kmend_builder.livepatch.keyproof import prove
+from kmend_builder.livepatch.keys import Site, module_sites
+from kmend_builder.livepatch.keytests import add_tests
 from kmend_builder.livepatch.resolve import Export, Resolver, read_symvers
 from kmend_builder.livepatch.select import select_all
 from kmend_builder.livepatch.units import UnitResult
@@ -79,7 +84,7 @@ class Judge:
                     change, Verdict.ABSENT, results, [], absent=dict.fromkeys(units.objects.values(), note)
                 )
             with self._timed(Stage.GUARD):
-                return self._guard(work, change, results, name)
+                return self._guard(work, change, trees, results, name)
         except Refused as refusal:
             # what an earlier run left from here on is not the work of this change
             work.begin(Stage.GUARD)
@@ -176,16 +181,53 @@ class Judge:
             work.complete(Stage.MATCH, "")
         return results
 
-    def _guard(self, work: WorkDir, change: Change, results: list[UnitResult], name: str) -> Judgement:
+    def _guard(
+        self, work: WorkDir, change: Change, trees: ChangeTrees, results: list[UnitResult], name: str
+    ) -> Judgement:
         work.begin(Stage.GUARD)
         notes = check_units(results)
-        assembled = assemble(select_all(results), Resolver(self.exports, self.spaces), name)
+        if not any(result.redirected for result in results):
+            note = "no code differs that the running kernel uses"
+            absent = dict.fromkeys((result.source for result in results), note)
+            return Judgement(change, Verdict.ABSENT, results, notes, absent=absent)
+        selections = select_all(results)
+        resolver = Resolver(self.exports, self.spaces)
+        sites = {item.unit.unit: found for item in selections if (found := module_sites(item, resolver))}
+        if sites:
+            results = self._read_keys(work, trees, results, sites)
+            check_units(results)
+            selections = select_all(results)
+        assembled = assemble(selections, resolver, name)
         notes += assembled.notes
         report.write_guard(work, results, notes)
         work.complete(Stage.GUARD, "")
         return Judgement(change, Verdict.LIVE, results, notes, assembled=assembled)
 
+    def _read_keys(
+        self, work: WorkDir, trees: ChangeTrees, results: list[UnitResult], sites: Mapping[str, Counter[Site]]
+    ) -> list[UnitResult]:
+        """Compile units again so that they test the keys of modules, prove it, and compare and match those objects."""
+        stage = work.stage(Stage.COMPILE)
+        with patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled) as tree:
+            for name, wanted in sites.items():
+                edit = functools.partial(add_tests, sites=wanted)
+                self.compiler.rewritten(name, tree, stage / "keys" / name, edit)
+        changed = []
+        for result in results:
+            name = result.unit
+            if name in sites:
+                plain, tested = _object(stage, "patched", name), _object(stage, "keys", name)
+                prove(diff_objects(plain, tested, name), sites[name])
+                diff = diff_objects(_object(stage, "orig", name), _object(stage, "keys", name), name)
+                match = match_object(diff.orig, self.spaces(result.object))
+                result = UnitResult(name, result.source, result.object, diff, match)
+            changed.append(result)
+        return changed
+
+
+def _object(directory: Path, side: str, name: str) -> ObjectFile:
+    return read_object((directory / side / name).read_bytes(), name)
+
 
 def _pair(directory: Path, name: str) -> tuple[ObjectFile, ObjectFile]:
-    orig, patched = (read_object((directory / side / name).read_bytes(), name) for side in ("orig", "patched"))
-    return orig, patched
+    return _object(directory, "orig", name), _object(directory, "patched", name)

@@ -46,3 +46,18 @@ struct static_call_key { void *func; };
 #define STATIC_CALL(name) asm volatile("1: call __SCT__" #name "\\n.pushsection .static_call_sites, \\"aw\\"\\n" \\
     ".long 1b - ., __SCK__" #name " - .\\n.popsection" : : : "memory")
 """
+
+#: static_branch_*() as Linux 6.1 has it: the jump stands in the code until objtool or the kernel makes it a no-op.
+STATIC_BRANCH = """
+struct static_key { int enabled; void *entries; };
+#define always_inline static inline __attribute__((__always_inline__))
+#define SITE(flags, comment) asm goto("1:jmp %l[yes] " comment "\\n\\t.pushsection __jump_table,  \\"aw\\" \\n\\t" \\
+    " .balign 8 \\n\\t.long 1b - . \\n\\t.long %l[yes] - . \\n\\t .quad %c0 + %c1 - .\\n\\t.popsection \\n\\t" \\
+    : : "i" (key), "i" (flags) : : yes); return 0; yes: return 1
+always_inline int nop_first(struct static_key *const key, const int branch) { SITE(2 | branch, "# objtool NOPs this"); }
+always_inline int jump_first(struct static_key *const key, const int branch) { SITE(branch, ""); }
+#define unlikely_false(key) nop_first(key, 0)
+#define unlikely_true(key) jump_first(key, 0)
+#define likely_true(key) (!nop_first(key, 1))
+#define likely_false(key) (!jump_first(key, 1))
+"""

@@ -70,7 +70,7 @@ class _Assembler:
         for selection in selections:
             for atom in selection.atoms:
                 self._relocate(selection, atom)
-            tables = TableWriter(self.obj, selection, self.pieces, self._translate, self.labels)
+            tables = TableWriter(self.obj, selection, self.pieces, self._translate, self.labels, self.resolver)
             tables.run()
             self.notes += tables.notes
             self._register(selection)

@@ -9,6 +9,8 @@ from kmend_builder.elf.atoms import Atom, Kind, Target
 from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
 from kmend_builder.elf.special import Entry, altinstructions, jump_table, orc, static_call_sites
 from kmend_builder.errors import Refused
+from kmend_builder.livepatch.keys import of_module
+from kmend_builder.livepatch.resolve import Resolver
 from kmend_builder.livepatch.select import Selection
 
 Translate = Callable[[Selection, Section, Reloc, Target], tuple[Symbol, int]]
@@ -24,6 +26,7 @@ class TableWriter:
         pieces: dict[Atom, Section],
         translate: Translate,
         labels: dict[Atom, Symbol],
+        resolver: Resolver,
     ) -> None:
         self.obj = obj
         self.selection = selection
@@ -32,6 +35,7 @@ class TableWriter:
         self.pieces = pieces
         self.translate = translate
         self.labels = labels
+        self.resolver = resolver
         self.notes: list[str] = []
 
     def run(self) -> None:
@@ -54,35 +58,26 @@ class TableWriter:
         """Jump labels and static calls whose key belongs to a module can't be in a live patch.
 
         The kernel resolves klp relocations of a module when that module is there, long after the tables of the
-        live patch were read
-        (kernel/livepatch/core.c, klp_resolve_symbols). A static call works without its entry, through the
-        trampoline.
+        live patch were read (kernel/livepatch/core.c, klp_resolve_symbols). A static call works without its entry,
+        through the trampoline; for jump labels see keytests.py.
         """
         if entry.table not in (jump_table.TABLE, static_call_sites.TABLE):
             return True
         is_jump = entry.table is jump_table.TABLE
         reloc = jump_table.key(entry) if is_jump else static_call_sites.key(entry)
         target = self.layout.target(entry.section, reloc)
-        if target.atom is not None and target.atom in self.selection.atoms:
-            return True
-        symbol, _ = self.translate(self.selection, entry.section, reloc, target)
-        if not symbol.name.startswith(".klp.sym.") or symbol.name.startswith(".klp.sym.vmlinux."):
+        if not of_module(self.selection, self.resolver, target):
             return True
         key = target.symbol.name if target.symbol else target.atom.name if target.atom else ""
-        if not is_jump:
-            self.notes.append(f"{atom.name}: static call {key} goes through its trampoline")
-            return False
-        if key.startswith("__tracepoint_"):
-            self.notes.append(
-                f"{atom.name}: {key.removeprefix('__tracepoint_')} does not trace while the patch is live"
+        if is_jump:
+            raise Refused(
+                Reason.STATIC_KEY,
+                f"{self.selection.unit.source}: {atom.name}",
+                why=f"it tests the static key {key}, which belongs to a module",
+                advice=f"test the key with static_key_enabled(&{key}) in the changed code",
             )
-            return False
-        raise Refused(
-            Reason.STATIC_KEY,
-            f"{self.selection.unit.source}: {atom.name}",
-            why=f"it tests the static key {key}, which belongs to a module",
-            advice=f"test the key with static_key_enabled(&{key}) in the changed code",
-        )
+        self.notes.append(f"{atom.name}: static call {key} goes through its trampoline")
+        return False
 
     def _append(self, entry: Entry) -> None:
         table = self._table(entry.table.section, entry.section)

@@ -24,6 +24,7 @@ def make_unit(
     module: str | None = None,
     source: str = SOURCE,
     edit: Edit | None = None,
+    flags: tuple[str, ...] = (),
 ) -> UnitResult:
     """Stages 3 to 5 for one unit.
 
@@ -34,15 +35,24 @@ def make_unit(
         module: the module it belongs to; None is vmlinux.
         source: its path in the kernel's source.
         edit: applied to both objects, for sections that no small source would have.
+        flags: further options of the compiler for both.
     """
     text = before if shipped is None else shipped
     space = module_image(text, module) if module else kernel_image(text, *others).space()
-    return unit_in(space, before, after, source=source, edit=edit)
+    return unit_in(space, before, after, source=source, edit=edit, flags=flags)
 
 
-def unit_in(space: Space, before: str, after: str, *, source: str = SOURCE, edit: Edit | None = None) -> UnitResult:
+def unit_in(
+    space: Space,
+    before: str,
+    after: str,
+    *,
+    source: str = SOURCE,
+    edit: Edit | None = None,
+    flags: tuple[str, ...] = (),
+) -> UnitResult:
     """The same for an address space that is there already."""
-    orig, patched = compile_c(before), compile_c(after)
+    orig, patched = compile_c(before, *flags), compile_c(after, *flags)
     for obj in (orig, patched) if edit else ():
         assert edit is not None
         edit(obj)

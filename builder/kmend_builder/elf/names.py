@@ -62,6 +62,11 @@ def source_function(name: str) -> str:
     return _CLONE.sub("", name)
 
 
+def padding(name: str) -> bool:
+    """objtool's symbol for the no-ops in front of a function (tools/objtool/check.c, add_prefix_symbol())."""
+    return name.startswith("__pfx_")
+
+
 def init_section(name: str) -> bool:
     """Code and data the kernel frees after boot or module load (include/linux/init.h)."""
     return name.startswith((".init.", ".initcall", ".meminit.", ".devinit.", ".con_initcall", ".init_array"))

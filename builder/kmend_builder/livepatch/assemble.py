@@ -16,7 +16,7 @@ from kmend_builder.livepatch import aux
 from kmend_builder.livepatch.aux import AuxCopier
 from kmend_builder.livepatch.literals import Literals
 from kmend_builder.livepatch.resolve import Import, Klp, Resolver
-from kmend_builder.livepatch.sections import section_name
+from kmend_builder.livepatch.sections import padding, section_name
 from kmend_builder.livepatch.select import Selection
 from kmend_builder.livepatch.tables import TableWriter
 
@@ -56,6 +56,7 @@ class _Assembler:
         self.aux = AuxCopier(self.obj, self._translate)
         self.undefined: dict[str, Symbol] = {}
         self.labels: dict[Atom, Symbol] = {}
+        self.provided: dict[str, Symbol] = {}
         self.pieces: dict[Atom, Section] = {}
         self.redirects: list[Redirect] = []
         self.notes: list[str] = []
@@ -78,20 +79,23 @@ class _Assembler:
         return Assembled(self.obj, self.redirects, pinned, self.notes)
 
     def _place(self, selection: Selection, atom: Atom) -> None:
+        front = padding(selection.unit.diff.patched, atom)
         section = Section(
             section_name(atom),
             atom.section.type,
             atom.section.flags & ~(c.SHF_GROUP | c.SHF_MERGE | c.SHF_STRINGS),
             atom.section.align,
             0,
-            b"" if atom.section.type == c.SHT_NOBITS else atom.data,
-            atom.size,
+            b"" if atom.section.type == c.SHT_NOBITS else front + atom.data,
+            len(front) + atom.size,
         )
         self.obj.sections.append(section)
         kind = c.STT_FUNC if atom.kind is Kind.FUNCTION else c.STT_OBJECT
         bind = c.STB_GLOBAL if atom.name in _provides(selection) and not atom.local else c.STB_LOCAL
-        symbol = Symbol(atom.name, 0, atom.size, bind, kind, section)
+        symbol = Symbol(atom.name, len(front), atom.size, bind, kind, section)
         self.obj.symbols.append(symbol)
+        if bind == c.STB_GLOBAL:
+            self.provided[atom.name] = symbol
         self.pieces[atom] = section
         self.labels[atom] = symbol
 
@@ -99,7 +103,8 @@ class _Assembler:
         for reloc in atom.relocs:
             target = selection.unit.diff.patched.target(atom.section, reloc)
             symbol, addend = self._translate(selection, atom.section, reloc, target)
-            self.pieces[atom].relocs.append(Reloc(reloc.offset - atom.start, reloc.type, symbol, addend))
+            offset = reloc.offset - atom.start + self.labels[atom].value
+            self.pieces[atom].relocs.append(Reloc(offset, reloc.type, symbol, addend))
 
     def _translate(self, selection: Selection, site: Section, reloc: Reloc, target: Target) -> tuple[Symbol, int]:
         """The symbol and addend a relocation gets in the new object."""
@@ -120,10 +125,9 @@ class _Assembler:
         return self._undefined(self.resolver.existing(selection.unit, target.atom)), target.addend
 
     def _undefined(self, found: Import | Klp) -> Symbol:
+        if isinstance(found, Import) and found.name in self.provided:
+            return self.provided[found.name]
         name = found.symbol if isinstance(found, Klp) else found.name
-        defined = next((label for label in self.labels.values() if label.name == name and label.bind), None)
-        if defined is not None and isinstance(found, Import):
-            return defined
         if name not in self.undefined:
             self.undefined[name] = Symbol(name, bind=c.STB_GLOBAL)
             self.obj.symbols.append(self.undefined[name])
@@ -135,7 +139,8 @@ class _Assembler:
             assert twin is not None
             matched = selection.unit.match.functions[twin]
             label = f"kmend_new_{len(self.redirects)}"
-            alias = Symbol(label, 0, atom.size, c.STB_GLOBAL, c.STT_FUNC, self.pieces[atom])
+            start = self.labels[atom].value
+            alias = Symbol(label, start, atom.size, c.STB_GLOBAL, c.STT_FUNC, self.pieces[atom])
             self.obj.symbols.append(alias)
             self.redirects.append(Redirect(selection.unit.object, matched.name, matched.sympos, label))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from kmend.reasons import Reason
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind
+from kmend_builder.elf.model import Symbol
 from kmend_builder.errors import ElfError, Refused
 from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.match.space import Space
@@ -39,6 +40,11 @@ class Klp:
         """Its name up to the end of the link; postlink.py takes off what is behind the colon."""
         owner = VMLINUX if self.object == VMLINUX else self.within
         return f".klp.sym.{self.object}.{self.name},{self.sympos}:{owner}"
+
+
+def late(symbol: Symbol) -> bool:
+    """Whether an undefined symbol of the assembled object is resolved only when a module is there."""
+    return symbol.name.startswith(".klp.sym.") and not symbol.name.endswith(f":{VMLINUX}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Writes the special-section entries of the included code."""
 
+import functools
+from collections import defaultdict
 from collections.abc import Callable
 
 from kmend.reasons import Reason
 from kmend_builder.elf import constants as c
 from kmend_builder.elf.atoms import Atom, Kind, Target
 from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
-from kmend_builder.elf.special import Entry, altinstructions, jump_table, orc, static_call_sites
+from kmend_builder.elf.special import Entry, altinstructions, call_sites, jump_table, orc, static_call_sites
 from kmend_builder.errors import Refused
 from kmend_builder.livepatch.keys import of_module
-from kmend_builder.livepatch.resolve import Resolver
+from kmend_builder.livepatch.resolve import Resolver, late
 from kmend_builder.livepatch.select import Selection
 
 Translate = Callable[[Selection, Section, Reloc, Target], tuple[Symbol, int]]
@@ -42,7 +44,7 @@ class TableWriter:
         for atom in self.selection.atoms:
             for entry in self.signer.entries.get(atom, ()):
                 if entry.table is not orc.TABLE and self._wanted(atom, entry):
-                    self._append(entry)
+                    self._append(atom, entry)
             if atom.kind is Kind.FUNCTION:
                 self._unwind(atom)
 
@@ -61,6 +63,11 @@ class TableWriter:
         live patch were read (kernel/livepatch/core.c, klp_resolve_symbols). A static call works without its entry,
         through the trampoline; for jump labels see keytests.py.
         """
+        if entry.table is call_sites.SEAL:
+            # which functions nobody reaches indirectly is known of the whole kernel only; not to seal is always right
+            return False
+        if entry.table is call_sites.CALLS:
+            return not self._late(atom, self._place(atom, entry) + 1, 4)
         if entry.table not in (jump_table.TABLE, static_call_sites.TABLE):
             return True
         is_jump = entry.table is jump_table.TABLE
@@ -79,20 +86,48 @@ class TableWriter:
         self.notes.append(f"{atom.name}: static call {key} goes through its trampoline")
         return False
 
-    def _append(self, entry: Entry) -> None:
+    def _place(self, atom: Atom, entry: Entry) -> int:
+        """Where in a function the code is that an entry is about."""
+        return entry.owner.symbol.value + entry.owner.addend - atom.start
+
+    def _late(self, atom: Atom, start: int, size: int) -> str:
+        """A symbol in these bytes of a function that is resolved only when a module is there, or an empty string."""
+        for reloc in atom.relocs:
+            if start <= reloc.offset - atom.start < start + size:
+                target = self.layout.target(atom.section, reloc)
+                symbol, _ = self.translate(self.selection, atom.section, reloc, target)
+                if late(symbol):
+                    return symbol.name
+        return ""
+
+    def _refuse_late(self, atom: Atom, name: str, table: str) -> None:
+        """The kernel reads tables, and copies replacement instructions, when the live patch is loaded."""
+        if name:
+            raise Refused(
+                Reason.STATIC_KEY,
+                f"{self.selection.unit.source}: {atom.name}",
+                why=f"{table} needs {name.partition(',')[0].removeprefix('.klp.sym.')} before its module can be there",
+                advice="change the code so that no alternative or table of it refers to a module",
+            )
+
+    def _append(self, atom: Atom, entry: Entry) -> None:
+        if entry.table is altinstructions.TABLE:
+            length = altinstructions.instruction_length(entry)
+            self._refuse_late(atom, self._late(atom, self._place(atom, entry), length), entry.table.section)
         table = self._table(entry.table.section, entry.section)
         offset = len(table.data)
         for reloc in entry.relocs:
             target = self.layout.target(entry.section, reloc)
             if entry.table is altinstructions.TABLE and reloc.offset == altinstructions.REPLACEMENT:
-                symbol, addend = self._replacement(*altinstructions.replacement(entry, target))
+                symbol, addend = self._replacement(atom, *altinstructions.replacement(entry, target))
             else:
                 symbol, addend = self.translate(self.selection, entry.section, reloc, target)
+                self._refuse_late(atom, symbol.name if late(symbol) else "", entry.table.section)
             table.relocs.append(Reloc(offset + reloc.offset, reloc.type, symbol, addend))
         table.data += entry.data
         table.size = len(table.data)
 
-    def _replacement(self, origin: Section, start: int, length: int) -> tuple[Symbol, int]:
+    def _replacement(self, atom: Atom, origin: Section, start: int, length: int) -> tuple[Symbol, int]:
         """Copies replacement instructions; an empty replacement still needs a valid address."""
         table = self._table(".altinstr_replacement", origin)
         offset = len(table.data)
@@ -102,6 +137,7 @@ class TableWriter:
             if start <= reloc.offset < start + length:
                 inside = self.layout.target(origin, reloc)
                 symbol, addend = self.translate(self.selection, origin, reloc, inside)
+                self._refuse_late(atom, symbol.name if late(symbol) else "", origin.name)
                 table.relocs.append(Reloc(offset + reloc.offset - start, reloc.type, symbol, addend))
         table.relocs.sort(key=lambda reloc: reloc.offset)
         return self._section_symbol(table), offset
@@ -114,25 +150,31 @@ class TableWriter:
         self.obj.symbols.append(symbol)
         return symbol
 
+    @functools.cached_property
+    def _rows(self) -> dict[Section | None, list[tuple[int, int]]]:
+        """(place, number) of the ORC entries of each section."""
+        rows: dict[Section | None, list[tuple[int, int]]] = defaultdict(list)
+        ips = self.layout.obj.section(orc.TABLE.section)
+        for reloc in ips.relocs if ips else ():
+            rows[reloc.symbol.section].append((reloc.symbol.value + reloc.addend, reloc.offset // 4))
+        return rows
+
     def _unwind(self, atom: Atom) -> None:
-        """ORC entries of a function: the one in force at its start, its own, and a terminator behind it."""
+        """ORC entries of a function and its padding: the one in force there, its own, and a terminator behind it."""
         ips = self.layout.obj.section(orc.TABLE.section)
         states = self.layout.obj.section(orc.TABLE.companion or "")
         if ips is None or states is None:
             return
         own: dict[int, bytes] = {}
         before = (-1, bytes(orc.ENTRY_SIZE))
-        for reloc in ips.relocs:
-            if reloc.symbol.section is not atom.section:
-                continue
-            place = reloc.symbol.value + reloc.addend
-            number = reloc.offset // 4
+        start = atom.start - self.labels[atom].value
+        for place, number in self._rows.get(atom.section, ()):
             state = states.data[number * orc.ENTRY_SIZE : (number + 1) * orc.ENTRY_SIZE]
-            if atom.start <= place < atom.end:
+            if start <= place < atom.end:
                 own[place - atom.start] = state
-            elif place < atom.start and place > before[0]:
+            elif place < start and place > before[0]:
                 before = (place, state)
-        own.setdefault(0, before[1])
+        own.setdefault(start - atom.start, before[1])
         own[atom.size] = bytes(orc.ENTRY_SIZE)
         table, companion = self._table(ips.name, ips), self._table(states.name, states)
         for place in sorted(own):

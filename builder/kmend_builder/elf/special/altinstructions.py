@@ -15,6 +15,11 @@ TABLE = Table(".altinstructions", sizes=(12, 14), relocs=2)
 REPLACEMENT = 4
 
 
+def instruction_length(entry: Entry) -> int:
+    """Bytes of the code that is replaced."""
+    return entry.data[-2]
+
+
 def replacement_length(entry: Entry) -> int:
     """Bytes of replacement code: the last byte of the entry."""
     return entry.data[-1]

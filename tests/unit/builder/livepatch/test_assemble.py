@@ -7,7 +7,7 @@ import pytest
 
 from kmend.reasons import Reason
 from kmend_builder.elf import constants as c
-from kmend_builder.elf.model import ObjectFile
+from kmend_builder.elf.model import ObjectFile, Symbol
 from kmend_builder.elf.read import read_object
 from kmend_builder.elf.write import write_object
 from kmend_builder.errors import BuildError, Refused
@@ -318,3 +318,90 @@ def test_a_part_out_of_line_stays_in_its_kind_of_section() -> None:
     assert obj.section(".text.f") is not None
     assert obj.section(".text.unlikely.f.cold") is not None
     assert "f.cold" in [name for _, name, _ in _table_relocs(obj, ".text.f")], "both halves are of one version"
+
+
+def _late(instruction: str, replacement: str) -> tuple[UnitResult, dict[str, Space]]:
+    source = ALTERNATIVE + (
+        "int own(int a) { return a; }"
+        f'int f(int a) {{ ALTERNATIVE("{instruction}", "{replacement}", 3); asm("call own"); return a * 3; }}'
+    )
+    unit = make_unit(source, source.replace("a * 3", "a * 5"), module="mod")
+    return unit, {VMLINUX: make_unit("int trace(int a) { return a; }", "").match.space}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "replacement", "refused"),
+    [
+        ("nop; nop; nop; nop; nop", "call trace", False),
+        ("nop; nop; nop; nop; nop", "call own", True),
+        ("call own", "nop", True),
+    ],
+)
+def test_alternatives_are_applied_before_a_module_s_symbols_are_known(
+    instruction: str, replacement: str, refused: bool
+) -> None:
+    unit, spaces = _late(instruction, replacement)
+    if not refused:
+        obj = _assemble(unit, spaces=spaces).object
+        assert ".klp.sym.mod.own,0:mod" in _undefined(obj), "elsewhere it is no matter"
+        return
+    with pytest.raises(Refused, match="mod.own before its module can be there") as caught:
+        _assemble(unit, spaces=spaces)
+    assert (caught.value.reason, caught.value.place) == (Reason.STATIC_KEY, "drivers/unit.c: f")
+
+
+CALLS = """
+extern int hidden(int);
+int own(int a) { return a; }
+asm(".pushsection .call_sites, \\"a\\"\\n.long f_own - ., f_hidden - .\\n.popsection");
+asm(".pushsection .ibt_endbr_seal, \\"a\\"\\n.long f - .\\n.popsection");
+int f(int a)
+{
+    asm volatile("f_own: call own\\nf_hidden: call hidden");
+    return a * 3;
+}
+"""
+
+
+def test_call_sites_of_what_is_known_at_load_and_no_seals() -> None:
+    unit = make_unit(CALLS, CALLS.replace("a * 3", "a * 5"), module="mod")
+    spaces = {VMLINUX: make_unit("int hidden(int a) { return a; }", "").match.space}
+    obj = _assemble(unit, spaces=spaces).object
+    sites = _table_relocs(obj, ".call_sites")
+    text = obj.section(".text.f")
+    assert text is not None
+    (place,) = [place for _, _, place in sites]
+    (symbol,) = [reloc.symbol.name for reloc in text.relocs if reloc.offset == place + 1]
+    assert symbol == ".klp.sym.vmlinux.hidden,0:vmlinux"
+    assert unit.diff.patched.obj.section(".ibt_endbr_seal") is not None
+    assert obj.section(".ibt_endbr_seal") is None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_padding_in_front_of_a_function_comes_along(named: bool) -> None:
+    """CONFIG_CALL_PADDING; objtool may have named the padding or not."""
+
+    def edit(obj: ObjectFile) -> None:
+        f = obj.symbol("f")
+        assert f is not None
+        add_orc(obj, {"f": [(0, STATE_A), (16, STATE_B), (20, STATE_C)]})
+        if named:
+            obj.symbols.append(Symbol("__pfx_f", 0, 16, c.STB_LOCAL, c.STT_FUNC, f.section))
+
+    unit = make_unit(SOURCE, AFTER, edit=edit, flags=("-fpatchable-function-entry=16,16",))
+    (f,) = unit.redirected
+    assert f.start == 16
+    obj = _assemble(unit).object
+    text = obj.section(".text.f")
+    assert text is not None
+    assert text.data[:16] == b"\x90" * 16
+    assert text.data[16:] == f.data
+    starts = {symbol.name: symbol.value for symbol in obj.symbols if symbol.section is text}
+    assert starts == {"f": 16, "kmend_new_0": 16}
+    assert min(reloc.offset for reloc in text.relocs) >= 16
+    assert _orc_rows(obj) == [
+        ("f", -16, STATE_A),
+        ("f", 0, STATE_B),
+        ("f", 4, STATE_C),
+        ("f", f.size, bytes(6)),
+    ]

@@ -78,6 +78,8 @@ class Judge:
             with self._timed(Stage.COMPILE):
                 self._compile(work, trees, units)
             results = self._compare(work, units)
+            for result in results:
+                result.texts = self._texts(trees, result.source)
             if all(result.diff.empty for result in results):
                 note = "no object differs in this configuration"
                 return Judgement(
@@ -161,6 +163,13 @@ class Judge:
         with patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled) as tree:
             self.compiler.patched(units.objects, tree, directory / "patched")
         work.complete(Stage.COMPILE, key)
+
+    def _texts(self, trees: ChangeTrees, source: str) -> tuple[str, str]:
+        """A source without and with the change."""
+        path = self.kernel.source / source
+        before = path.read_bytes() if path.is_file() else b""
+        after = trees.files.get(source, before) or b""
+        return before.decode("utf-8", "surrogateescape"), after.decode("utf-8", "surrogateescape")
 
     def _compare(self, work: WorkDir, units: Units) -> list[UnitResult]:
         directory = work.stage(Stage.COMPILE)

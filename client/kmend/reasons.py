@@ -41,7 +41,7 @@ _EXPLANATIONS = {
     Reason.NO_ENTRY: "a changed function has no fentry call to redirect it by (notrace, noinstr, assembly)",
     Reason.VDSO: "the code is mapped into user space",
     Reason.STATIC_KEY: "a static key or static call owned by a module is used in the changed code",
-    Reason.ABI: "the type of an exported symbol changes (its CRC differs)",
+    Reason.ABI: "the type of an exported symbol, or of a function called through stored pointers, changes",
     Reason.MISMATCH: "the rebuilt code is not the code that is shipped",
     Reason.AMBIGUOUS_SYMBOL: "a symbol the change needs can't be told from others of the same name",
     Reason.CONFLICT: "the change does not apply or does not compile",

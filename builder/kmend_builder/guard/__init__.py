@@ -14,6 +14,8 @@ from kmend_builder.guard import (
     init_code,
     mismatch,
     no_entry,
+    per_cpu,
+    prototype,
     unknown_section,
     vdso,
 )
@@ -26,6 +28,8 @@ CHECKS: tuple[Check, ...] = (
     vdso.check,
     data_layout.check,
     abi.check,
+    prototype.check,
+    per_cpu.check,
     data_value.check,
     init_code.check,
     alias.check,

@@ -27,6 +27,8 @@ class UnitResult:
     object: str
     diff: ObjectDiff
     match: ObjectMatch
+    #: The text of the source without and with the change, for what objects don't tell.
+    texts: tuple[str, str] | None = None
 
     def twin(self, atom: Atom) -> Atom | None:
         """The orig atom a patched one corresponds to."""

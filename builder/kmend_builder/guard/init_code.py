@@ -8,6 +8,7 @@ from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind
 from kmend_builder.elf.signature import references
 from kmend_builder.errors import Refused
+from kmend_builder.guard.data_value import init_only
 from kmend_builder.livepatch.units import UnitResult, copied
 
 
@@ -20,7 +21,7 @@ def check_all(units: Sequence[UnitResult]) -> list[str]:
     places = [f"{unit.source}: {change.name}" for unit in units for change in unit.diff.init]
     if not places:
         return []
-    if not any(unit.redirected or unit.diff.changed_data for unit in units):
+    if not any(_runs_later(unit) for unit in units):
         raise Refused(
             Reason.INIT_CODE,
             places[0],
@@ -62,3 +63,9 @@ def _set_up_at_init(unit: UnitResult) -> list[Atom]:
 
 def _new_variable(unit: UnitResult, atom: Atom) -> bool:
     return atom.kind is Kind.OBJECT and atom.section.writable and unit.twin(atom) is None and not copied(atom)
+
+
+def _runs_later(unit: UnitResult) -> bool:
+    """Whether anything differs that is used after init."""
+    changed = [change for change in unit.diff.changed_data if not init_only(unit, change)]
+    return bool(unit.redirected or changed)

@@ -100,7 +100,7 @@ def select(unit: UnitResult, roots: Sequence[Atom] = ()) -> Selection:
             if target.atom is not None and _belongs(unit, target.atom):
                 _must_be_known(unit, atom, target.atom)
                 queue.append(target.atom)
-    selection.pinned = any(_keeps_pointer(selection, atom) for atom in selection.atoms)
+    selection.pinned = unit.constants.escapes or any(_keeps_pointer(selection, atom) for atom in selection.atoms)
     return selection
 
 

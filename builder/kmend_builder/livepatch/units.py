@@ -12,6 +12,7 @@ from kmend_builder.elf.diff import ObjectDiff
 from kmend_builder.elf.signature import Signer, named_by_content
 from kmend_builder.elf.special import mcount_loc
 from kmend_builder.livepatch.callers import parents, with_callers
+from kmend_builder.livepatch.constants import replaceable
 from kmend_builder.match.match import ObjectMatch
 
 # `call __fentry__` is the first instruction, or the second one after endbr64
@@ -41,6 +42,8 @@ class UnitResult:
         self._unpaired = {
             names.base(atom.name) for atom in self.diff.orig.atoms if is_static_local(atom) and atom not in paired
         }
+        #: Changed constants that are delivered as a copy for their users; to the new code they are new.
+        self.constants = replaceable(self.diff)
         self._twins: dict[Atom, Atom] = {}
         for atom in self.diff.patched.atoms:
             number = self.diff.patched_signer.statics.get(atom)
@@ -48,7 +51,7 @@ class UnitResult:
                 twin = by_id.get(number)
             else:  # the number of a static local says nothing: count.0 may be another variable here
                 twin = None if is_static_local(atom) else orig.get(atom.name)
-            if twin is not None and twin.kind is atom.kind and not copied(atom):
+            if twin is not None and twin.kind is atom.kind and not copied(atom) and atom not in self.constants.copies:
                 self._twins[atom] = twin
         #: Weak functions of which the kernel has the strong version of another unit; this one was never linked.
         self.overridden = {
@@ -59,6 +62,7 @@ class UnitResult:
             for change in self.diff.changed_functions
             if change.patched and change.orig not in self.overridden
         }
+        self.changed |= self.constants.users
         #: Changed functions of a module's exit code; they have no fentry call and run once, at unload.
         self.exits = {atom for atom in self.changed if names.exit_section(atom.section.name)}
         layout = self.diff.patched

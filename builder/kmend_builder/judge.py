@@ -22,6 +22,7 @@ from kmend_builder.elf.model import ObjectFile
 from kmend_builder.elf.read import read_object
 from kmend_builder.errors import Refused
 from kmend_builder.guard import check_units, vdso
+from kmend_builder.guard.review import Hint, review
 from kmend_builder.kernel.includes import includers
 from kmend_builder.kernel.kbuild import KbuildMap, kbuild_map
 from kmend_builder.kernel.model import Kernel
@@ -46,6 +47,7 @@ class Judgement:
     verdict: Verdict
     units: list[UnitResult]
     notes: list[str]
+    review: list[Hint] = dataclasses.field(default_factory=list)
     refusal: Refused | None = None
     assembled: Assembled | None = None
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -208,9 +210,10 @@ class Judge:
             selections = select_all(results)
         assembled = assemble(selections, resolver, name)
         notes += assembled.notes
-        report.write_guard(work, results, notes)
+        hints = review(results, self.exports.__contains__)
+        report.write_guard(work, results, notes, hints)
         work.complete(Stage.GUARD, "")
-        return Judgement(change, Verdict.LIVE, results, notes, assembled=assembled)
+        return Judgement(change, Verdict.LIVE, results, notes, hints, assembled=assembled)
 
     def _read_keys(
         self, work: WorkDir, trees: ChangeTrees, results: list[UnitResult], sites: Mapping[str, Counter[Site]]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON that stages leave for people and tools. Names and shapes are stable (docs/kmend-build.md)."""
 
+import dataclasses
 from typing import Any
 
 from kmend_builder.change.units import Units
 from kmend_builder.elf.diff import Change, ObjectDiff, first_differing_instruction
 from kmend_builder.errors import Refused
+from kmend_builder.guard.review import Hint
 from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.match.match import ObjectMatch
 from kmend_builder.workdir import Stage, WorkDir
@@ -55,9 +57,14 @@ def match_value(match: ObjectMatch) -> dict[str, Any]:
     }
 
 
-def write_guard(work: WorkDir, results: list[UnitResult], notes: list[str]) -> None:
+def write_guard(work: WorkDir, results: list[UnitResult], notes: list[str], hints: list[Hint]) -> None:
     redirected = {result.unit: [atom.name for atom in result.redirected] for result in results}
-    work.write_json(Stage.GUARD, "guard.json", {"verdict": "live", "redirected": redirected, "notes": notes})
+    value = {"verdict": "live", "redirected": redirected, "notes": notes, "review": review_value(hints)}
+    work.write_json(Stage.GUARD, "guard.json", value)
+
+
+def review_value(hints: list[Hint]) -> list[dict[str, str]]:
+    return [dataclasses.asdict(hint) for hint in hints]
 
 
 def write_refusal(work: WorkDir, refusal: Refused) -> None:

@@ -187,7 +187,8 @@ def manifest_fixes(result: RunResult) -> tuple[Fix, ...]:
 def _manifest_fix(outcome: FixOutcome) -> Fix:
     fix, judgement = outcome.fix, outcome.judgement
     refusal = judgement.refusal
-    detail = str(refusal) if refusal else "; ".join(judgement.notes or judgement.absent.values())
+    said = [*judgement.notes, *map(str, judgement.review)]
+    detail = str(refusal) if refusal else "; ".join(said or judgement.absent.values())
     return Fix(
         id=_line(fix.id, 200),
         cves=fix.cves,
@@ -244,6 +245,7 @@ def _outcome_value(outcome: FixOutcome) -> dict[str, Any]:
         "functions": [f"{item.object}:{item.name}" for item in functions(judgement)] if not refusal else [],
         "objects": sorted({unit.unit for unit in judgement.units}),
         "notes": judgement.notes,
+        "review": report.review_value(judgement.review),
         "absent": judgement.absent,
     }
 

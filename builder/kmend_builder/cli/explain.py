@@ -122,6 +122,8 @@ def _tell(value: dict[str, Any]) -> None:
             print(f"taken: {unit}: {', '.join(names) or 'nothing to redirect'}")
         for note in guard["notes"]:
             print(f"note: {note}")
+        for hint in guard.get("review", ()):
+            print(f"needs-review, {hint['kind']}: {hint['place']}: {hint['why']}")
     elif guard:
         print(f"refused, {guard['reason']}: {guard['place']}: {guard['why']}")
         if guard["advice"]:

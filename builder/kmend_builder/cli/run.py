@@ -173,6 +173,8 @@ def _tell(value: dict[str, Any], work: WorkDir) -> None:
             print(f"          {fix['refusal']['reason']}: {fix['refusal']['place']}: {fix['refusal']['why']}")
             if fix["refusal"]["advice"]:
                 print(f"          hint: {fix['refusal']['advice']}")
+        for hint in fix["review"]:
+            print(f"          needs-review, {hint['kind']}: {hint['place']}: {hint['why']}")
         for place, why in fix["absent"].items():
             print(f"          {place}: {why}")
     print(f"module    {value['module'] or '-'}")

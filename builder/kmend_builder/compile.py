@@ -109,7 +109,7 @@ class Compiler:
             raise BuildError(
                 f"no command line kept for {name}", hint="remove the kernel from the cache and build again"
             )
-        line = saved.group(1).replace(str(self.kernel.source), str(tree))
+        line = self._moved(saved.group(1), name, tree)
         words = shlex.shlex(line, posix=True, punctuation_chars=";&|")
         words.whitespace_split = True
         commands: list[list[str]] = [[]]
@@ -125,6 +125,20 @@ class Compiler:
             else:
                 commands[-1].append(self._word(word, name, target))
         return [command for command in commands if command]
+
+    def _moved(self, line: str, name: str, tree: Path) -> str:
+        """The command with `tree` for the source. Make resolves links, so the path it wrote may be another one.
+
+        A command that still read the unchanged source would make every fix look as if it changed nothing.
+        """
+        for source in (str(self.kernel.source), str(self.kernel.source.resolve())):
+            if source in line:
+                return line.replace(source, str(tree))
+        raise BuildError(
+            f"the command line kept for {name} reads another source tree",
+            why=f"it does not name {self.kernel.source}",
+            hint="remove the kernel from the cache and build again",
+        )
 
     def _word(self, word: str, name: str, target: Path) -> str:
         if word == name:

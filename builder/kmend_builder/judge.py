@@ -210,7 +210,8 @@ class Judge:
             selections = select_all(results)
         assembled = assemble(selections, resolver, name)
         notes += assembled.notes
-        hints = review(results, self.exports.__contains__)
+        texts = {path: self._texts(trees, path) for path in trees.files if path.endswith((".c", ".h"))}
+        hints = review(results, self.exports.__contains__, texts)
         report.write_guard(work, results, notes, hints)
         work.complete(Stage.GUARD, "")
         return Judgement(change, Verdict.LIVE, results, notes, hints, assembled=assembled)

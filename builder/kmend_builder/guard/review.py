@@ -7,9 +7,9 @@ are right. What each looks at, and what none can see, is in docs/guards.md.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from kmend_builder.guard import locks, refcounts, stored
+from kmend_builder.guard import locks, macros, refcounts, stored
 from kmend_builder.guard.data_layout import types, untyped
 from kmend_builder.guard.enums import renumbered
 from kmend_builder.guard.profile import changed_pairs
@@ -28,13 +28,19 @@ class Hint:
         return f"needs-review, {self.kind}: {self.place}: {self.why}"
 
 
-def review(units: Sequence[UnitResult], exported: refcounts.Known) -> list[Hint]:
+def review(
+    units: Sequence[UnitResult], exported: refcounts.Known, texts: Mapping[str, tuple[str, str]] | None = None
+) -> list[Hint]:
     """All hints on a fix, unit by unit.
 
     Args:
         exported: whether the kernel exports a function of a name.
+        texts: every changed file without and with the change, by path.
     """
-    return [hint for unit in units for hint in (*_code(unit, exported), *_constants(unit), *_tables(unit))]
+    found = [hint for unit in units for hint in (*_code(unit, exported), *_constants(unit), *_tables(unit))]
+    for path, (before, after) in sorted((texts or {}).items()):
+        found += [Hint("constant", f"{path}: {name}", why) for name, why in macros.hints(before, after)]
+    return found
 
 
 def _code(unit: UnitResult, exported: refcounts.Known) -> list[Hint]:

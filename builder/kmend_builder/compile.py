@@ -19,10 +19,12 @@ import shlex
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from kmend.reasons import Reason
+from kmend_builder.change import constants
 from kmend_builder.errors import BuildError, Refused
 from kmend_builder.kernel import store, tool
 from kmend_builder.kernel.model import Kernel
@@ -103,7 +105,23 @@ class Compiler:
 
     def command(self, name: str, tree: Path, target: Path) -> list[list[str]]:
         """The commands that compile `name` from `tree` into `target`, to be run in the build tree."""
-        text = _text(self.units / f"{name}.cmd")
+        return self._commands(self.units / f"{name}.cmd", name, tree, target)
+
+    def constants(self, source: str, tree: Path) -> dict[str, str]:
+        """The constants the build computes with a source (constants.SOURCES), from that tree.
+
+        Raises:
+            Refused: CONFLICT; it does not compile.
+        """
+        name = constants.SOURCES[source]
+        saved = self.kernel.build / name
+        with tempfile.TemporaryDirectory(prefix="kmend-") as directory:
+            target = Path(directory, saved.name)
+            self._run(self._commands(saved.with_name(f".{saved.name}.cmd"), name, tree, target), source, tree)
+            return constants.values(target.read_text())
+
+    def _commands(self, kept: Path, name: str, tree: Path, target: Path) -> list[list[str]]:
+        text = _text(kept)
         saved = _SAVED.search(text)
         if saved is None:
             raise BuildError(
@@ -155,21 +173,21 @@ class Compiler:
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         compiler, *others = self.command(name, tree, target)
-        assembly = target.with_suffix(".s")
+        assembly, source = target.with_suffix(".s"), name.removesuffix(".o") + ".c"
         to_assembly = {"-c": "-S", str(target): str(assembly)}
         with self._timed():
-            self._run(name, tree, [[to_assembly.get(word, word) for word in compiler]])
+            self._run([[to_assembly.get(word, word) for word in compiler]], source, tree)
             assembly.write_text(edit(assembly.read_text()))
             machine = [word for word in compiler[1:] if word.startswith(("-m", "-Wa,"))]
-            self._run(name, tree, [[compiler[0], *machine, "-c", "-o", str(target), str(assembly)], *others])
+            self._run([[compiler[0], *machine, "-c", "-o", str(target), str(assembly)], *others], source, tree)
         return target
 
     def _recompile(self, name: str, tree: Path, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._run(name, tree, self.command(name, tree, target))
+        self._run(self.command(name, tree, target), name.removesuffix(".o") + ".c", tree)
         return target
 
-    def _run(self, name: str, tree: Path, commands: list[list[str]]) -> None:
+    def _run(self, commands: list[list[str]], source: str, tree: Path) -> None:
         for command in commands:
             done = subprocess.run(
                 command,
@@ -181,10 +199,10 @@ class Compiler:
                 stdin=subprocess.DEVNULL,
             )
             if done.returncode:
-                _blame_the_machine(done.stderr, name)
+                _blame_the_machine(done.stderr, source)
                 raise Refused(
                     Reason.CONFLICT,
-                    name.removesuffix(".o") + ".c",
+                    source,
                     why=f"the patched source does not compile: {_last_lines(_relative(done.stderr, tree))}",
                     advice="correct the patch; it must compile for this kernel's configuration",
                 )

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kmend.reasons import Verdict
 from kmend_builder import __version__, report
-from kmend_builder.change.headers import header_search
+from kmend_builder.change import constants
+from kmend_builder.change.headers import Search, open_index, search_of
 from kmend_builder.change.inputs import Change
 from kmend_builder.change.prepare import ChangeTrees, work_out, write_out
 from kmend_builder.change.twin import patched_tree
@@ -23,7 +24,7 @@ from kmend_builder.elf.read import read_object
 from kmend_builder.errors import Refused
 from kmend_builder.guard import check_units, vdso
 from kmend_builder.guard.review import Hint, review
-from kmend_builder.kernel.includes import includers
+from kmend_builder.kernel.includes import includers, read_file, seen_files
 from kmend_builder.kernel.kbuild import KbuildMap, kbuild_map
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.livepatch.assemble import Assembled, assemble
@@ -64,7 +65,13 @@ class Judge:
         self.kbuild: KbuildMap = kbuild_map(kernel)
         self.exports: dict[str, Export] = read_symvers(kernel.symvers.read_text())
         self.seconds: dict[str, float] = {}
-        self._headers = header_search(kernel.source)
+
+    @functools.cached_property
+    def search(self) -> Search:
+        """The words of all files that this kernel is built from; only changes of headers need them."""
+        read = functools.partial(read_file, self.kernel)
+        path = self.kernel.cache_dir / "words.sqlite"
+        return search_of(open_index(path, lambda: seen_files(self.kernel), read), read)
 
     def judge(self, work: WorkDir, change: Change, name: str = "kmend") -> Judgement:
         """Run stages 2 to 6.
@@ -75,6 +82,7 @@ class Judge:
         try:
             with self._timed(Stage.CHANGE):
                 trees, units = self._change(work, change)
+                self._check_constants(trees, units)
             if not units.objects:
                 return Judgement(change, Verdict.ABSENT, [], [], absent=units.notes)
             with self._timed(Stage.COMPILE):
@@ -124,23 +132,38 @@ class Judge:
         return digest(trees.diff, self.kernel.build_id, __version__)
 
     def affected(self, trees: ChangeTrees) -> Units:
-        """The units a change touches, from Kbuild's map and the include graph."""
-        source = self.kernel.source
+        """The units a change touches, from Kbuild's map, the include graph and the words of the files.
 
+        Raises:
+            Refused: CONFLICT; the change steers the build.
+            BuildError: no judgement is possible.
+        """
+        return self._units(trees, self.search if _header(trees.files) else None)
+
+    def _units(self, trees: ChangeTrees, search: Search | None) -> Units:
         def read(side: str, rel: str) -> str | None:
-            if side == "patched" and rel in trees.files:
-                data = trees.files[rel]
-                return None if data is None else data.decode("utf-8", "surrogateescape")
-            path = source / rel
-            return path.read_text("utf-8", "surrogateescape") if path.is_file() else None
+            changed = side == "patched" and rel in trees.files
+            data = trees.files[rel] if changed else read_file(self.kernel, rel)
+            return None if data is None else data.decode("utf-8", "surrogateescape")
 
+        def builds(directory: str) -> bool:
+            return any(name.startswith(f"{directory}/" if directory else "") for name in self.kbuild.objects)
+
+        owner = self.kbuild.owner
         return affected_units(
-            trees.files,
-            owner=self.kbuild.owner,
-            includers=self._includers,
-            read=read,
-            headers=self._headers,
+            trees.files, owner=owner, includers=self._includers, read=read, search=search, builds=builds
         )
+
+    def _check_constants(self, trees: ChangeTrees, units: Units) -> None:
+        """Raises:
+        Refused: DATA_LAYOUT; a constant that the build computes beforehand changes.
+        """
+        if not units.constants:
+            return
+        with self._patched_tree(trees) as tree:
+            for source in units.constants:
+                sides = (self.compiler.constants(source, side) for side in (self.kernel.source, tree))
+                constants.must_be_equal(source, *sides)
 
     def _includers(self, rel: str) -> set[str]:
         """Who sees a file. A new one is not in the graph: whoever near it names it may (`__has_include`)."""
@@ -155,6 +178,9 @@ class Judge:
                     found |= includers(self.kernel, name) | ({name} if name.endswith(".c") else set())
         return found
 
+    def _patched_tree(self, trees: ChangeTrees) -> contextlib.AbstractContextManager[Path]:
+        return patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled)
+
     def _compile(self, work: WorkDir, trees: ChangeTrees, units: Units) -> None:
         key = self._key(trees)
         if work.is_complete(Stage.COMPILE, key):
@@ -162,7 +188,7 @@ class Judge:
             return
         directory = work.begin(Stage.COMPILE)
         self.compiler.orig(units.objects, directory / "orig")
-        with patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled) as tree:
+        with self._patched_tree(trees) as tree:
             self.compiler.patched(units.objects, tree, directory / "patched")
         work.complete(Stage.COMPILE, key)
 
@@ -240,6 +266,10 @@ class Judge:
 
 def _object(directory: Path, side: str, name: str) -> ObjectFile:
     return read_object((directory / side / name).read_bytes(), name)
+
+
+def _header(paths: Iterable[str]) -> bool:
+    return any(path.endswith(".h") for path in paths)
 
 
 def _pair(directory: Path, name: str) -> tuple[ObjectFile, ObjectFile]:

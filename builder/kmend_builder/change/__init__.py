@@ -7,7 +7,8 @@
 4. `tree`, `twin`        one patched tree for each kernel, hard links into the cached source; changed files come and go
 5. `lines`               #line directives, so that __LINE__ of untouched code stays what it was
 6. `prepare`             1 to 5 together; leaves patched/, change.patch
-7. `units`               changed files -> objects; `names` (what does a header change?), `headers` (who is built on it?)
+7. `units`               changed files -> objects; `names` (what does a header change?), `headers` (who has the word?),
+                         `buildfiles` (Kconfig, Makefile and the like), `constants` (computed before the build)
 8. `explain`             which function a hunk touches
 9. `clex`, `citems`      C as tokens and as top-level items, for 5, 7 and 8; `text` is bytes <-> lines without loss
 """

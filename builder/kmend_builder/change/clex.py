@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+# No `$` in a word: in assembly `$NAME` is the macro NAME, and the kernel's C has no such identifiers.
 _TOKEN = re.compile(
     r"""
       (?P<splice>\\\n)
@@ -16,7 +17,7 @@ _TOKEN = re.compile(
     | (?P<comment>/\*.*?(?:\*/|\Z)|//(?:\\\n|[^\n])*)
     | (?P<string>"(?:\\.|[^"\\\n])*"?)
     | (?P<char>'(?:\\.|[^'\\\n])*'?)
-    | (?P<word>[A-Za-z0-9_$]+)
+    | (?P<word>[A-Za-z0-9_]+)
     | (?P<punct>\#\#|.)
     """,
     re.VERBOSE | re.DOTALL,

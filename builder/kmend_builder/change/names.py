@@ -20,7 +20,10 @@ MAX_NAMES = 400
 Headers = Callable[[Iterable[str]], Iterable[tuple[str, str]]]
 """Given words: path and text of every header of the tree that has one of them; `##word` is a word next to a paste."""
 
-_WORD = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+Known = Callable[[Iterable[str]], Set[str]]
+"""Those of some words that any file has that could use the change."""
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PASTE = "##"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -44,6 +47,14 @@ def changed_names(old: str, new: str) -> frozenset[str] | None:
     return frozenset(names)
 
 
+def changes_macros(old: str, new: str) -> bool:
+    """Whether a macro differs, or something that may be one. Assembly can use nothing else of a header."""
+    before, after = Counter(map(_kind, items(old))), Counter(map(_kind, items(new)))
+    return any(kind not in ("function", "declaration") or found is None for kind, found, *_ in before - after) or any(
+        kind not in ("function", "declaration") or found is None for kind, found, *_ in after - before
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Wanted:
     """What code must name to use a change: one of `names`, or a macro of `pasters` and one of its arguments.
@@ -65,14 +76,17 @@ class Wanted:
         ]
 
 
-def closure(names: frozenset[str], headers: Headers) -> Wanted | None:
-    """The names, and all that headers define in terms of them; None when that can't be told or is too much."""
+def closure(names: frozenset[str], headers: Headers, known: Known = frozenset) -> Wanted | None:
+    """The names, and all that headers define in terms of them; None when that can't be told or is too much.
+
+    `known` drops what a macro could paste a name from, but nobody writes: most ways to cut a name in pieces.
+    """
     wanted = Wanted(names, {})
     fresh: Set[str] = names
     while fresh:
         if len(wanted.names) + len(wanted.pasters) > MAX_NAMES:
             return None
-        larger = _round(wanted, fresh, headers)
+        larger = _round(wanted, fresh, headers, known)
         if larger is None:
             return None
         fresh = (larger.names - wanted.names) | (larger.pasters.keys() - wanted.pasters.keys())
@@ -80,9 +94,9 @@ def closure(names: frozenset[str], headers: Headers) -> Wanted | None:
     return wanted
 
 
-def _round(wanted: Wanted, fresh: Set[str], headers: Headers) -> Wanted | None:
+def _round(wanted: Wanted, fresh: Set[str], headers: Headers, known: Known) -> Wanted | None:
     """One step of the closure: all items of headers that name a fresh identifier or may paste one."""
-    parts = _Parts(fresh)
+    parts = _Parts(fresh, known)
     larger: Wanted | None = wanted
     for _, text in headers(sorted(fresh | {_PASTE + part for part in parts.ends})):
         for item in _items(text):
@@ -97,11 +111,16 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text))
 
 
-def pastes(text: str, names: Set[str]) -> bool:
+def paste_marks(names: Set[str], known: Known = frozenset) -> frozenset[str]:
+    """What an index is asked for to find macros that may paste one of the names: `##` and a literal part."""
+    return frozenset(_PASTE + part for part in _Parts(names, known).ends)
+
+
+def pastes(text: str, names: Set[str], known: Known = frozenset) -> bool:
     """Whether a source has a macro of its own that may paste one of the names."""
     if _PASTE not in text:
         return False
-    parts = _Parts(names)
+    parts = _Parts(names, known)
     return any(parts.pasted(item) for item in items(text) if item.kind == "macro")
 
 
@@ -145,12 +164,13 @@ def _relevant(item: Item) -> Sequence[str]:
 class _Parts:
     """The ways names may be pasted, by the literal part at their front or back."""
 
-    def __init__(self, names: Set[str]) -> None:
+    def __init__(self, names: Set[str], known: Known = frozenset) -> None:
+        ways = [split for name in names for split in splits(name)]
+        arguments = known({split[1] for split in ways})
         self.ends: dict[str, list[tuple[str, str, str]]] = {}
-        for name in names:
-            for split in splits(name):
-                for end in {split[0], split[2]} - {""}:
-                    self.ends.setdefault(end, []).append(split)
+        for split in ways:
+            for end in {split[0], split[2]} - {""} if split[1] in arguments else ():
+                self.ends.setdefault(end, []).append(split)
 
     def pasted(self, item: Item) -> frozenset[str]:
         """The arguments with which a macro's ## may make one of the names."""
@@ -162,6 +182,10 @@ class _Parts:
         near -= _parameters(tokens)
         found = (split for side in near for split in self.ends.get(side, ()))
         return frozenset(word for front, word, back in found if front in near and back in near)
+
+
+def _kind(item: Item) -> tuple[str, frozenset[str] | None, tuple[str, ...], tuple[str, ...]]:
+    return item.kind, item.names, item.tokens, item.condition
 
 
 def _key(item: Item) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str] | None]:

@@ -6,20 +6,19 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 
-from kmend_builder.change import names
+from kmend.reasons import Reason
+from kmend_builder.change import buildfiles, constants, names
 from kmend_builder.change.clex import code_tokens
-from kmend_builder.errors import BuildError
+from kmend_builder.change.headers import PARTS, Search
+from kmend_builder.errors import BuildError, Refused
 
 ORIG, PATCHED = "orig", "patched"
 
 Read = Callable[[str, str], str | None]
 """read(side, path): the text of a file of the orig or patched tree, None if it has none."""
 
-_BUILD_NAMES = ("Kconfig", "Makefile", "Kbuild")
-_BUILD_SUFFIXES = (".lds", ".lds.S", ".tbl", ".asn1", ".uc", "_shipped", ".pl", ".awk")
 # kernel/bpf/Makefile compiles this one source of a tool into the kernel.
 _BORROWED = {"tools/lib/bpf/relo_core.c": "kernel/bpf/relo_core.o"}
-_NOT_KERNEL = ("Documentation/", "LICENSES/", "samples/", "tools/", "scripts/", "usr/")
 _INCLUDED = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+\.(?!h")[A-Za-z]+)"', re.MULTILINE)
 
 
@@ -27,13 +26,14 @@ _INCLUDED = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+\.(?!h")[A-Za-z]+)"',
 class Units:
     """`objects`: object -> its source; `reasons`: object -> why; `absent`: changed files that alter no object.
 
-    `notes` says why each absent file is.
+    `notes` says why each absent file is. `constants`: those of constants.SOURCES that may use the change.
     """
 
     objects: dict[str, str]
     absent: tuple[str, ...]
     reasons: dict[str, str]
     notes: dict[str, str]
+    constants: tuple[str, ...] = ()
 
 
 def affected_units(
@@ -42,7 +42,8 @@ def affected_units(
     owner: Callable[[str], str | None],
     includers: Callable[[str], set[str]],
     read: Read,
-    headers: names.Headers | None = None,
+    search: Search | None = None,
+    builds: buildfiles.Builds = lambda _: True,
 ) -> Units:
     """The units to compile for a change.
 
@@ -51,20 +52,24 @@ def affected_units(
         owner: object path -> "vmlinux" or module name, None if it is not built.
         includers: path -> sources of built objects that include the file, directly or not.
         read: the files of both trees.
-        headers: search over the tree's headers (headers.header_search()); without it a header change affects all
+        search: over the words of the kernel's files (headers.search_of()); without it a header change affects all
             units that can see the header.
+        builds: directory -> whether any object of this kernel is made in it or below.
 
     Raises:
-        BuildError: the change is to Kconfig, Makefile or a file that the build generates sources from.
+        Refused: CONFLICT; the change steers the build, or deletes what is built.
+        BuildError: the change is to a tool's source that is also compiled into the kernel.
     """
-    finder = _Finder(owner, includers, read, headers)
     paths = sorted(change_files)
+    finder = _Finder(owner, includers, read, search, frozenset(paths))
     for path in paths:
-        _must_not_steer_the_build(path)
-    for path in paths:
-        finder.file(path)
+        note = buildfiles.judge(path, read(ORIG, path), read(PATCHED, path), builds)
+        if note is None:
+            finder.file(path)
+        else:
+            finder.notes[path] = note
     absent = tuple(path for path in paths if path in finder.notes)
-    return Units(dict(sorted(finder.objects.items())), absent, finder.reasons, finder.notes)
+    return Units(dict(sorted(finder.objects.items())), absent, finder.reasons, finder.notes, finder.constants())
 
 
 def object_of(source: str) -> str | None:
@@ -79,23 +84,26 @@ class _Finder:
         owner: Callable[[str], str | None],
         includers: Callable[[str], set[str]],
         read: Read,
-        headers: names.Headers | None,
+        search: Search | None,
+        changed: frozenset[str],
     ) -> None:
         self.owner = owner
         self.includers = includers
         self.read = read
-        self.headers = headers
+        self.search = search
+        self.changed = changed
         self.objects: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
         self.notes: dict[str, str] = {}
         # Names nothing had before: no macro of unchanged code can have been meant to paste them.
         self.unpasted: frozenset[str] = frozenset()
+        self.calculators: set[str] = set()
 
     def file(self, path: str) -> None:
         """Add the units of one changed file, or note why there are none."""
         if path in _BORROWED and self.owner(_BORROWED[path]) is not None:
             raise BuildError(f"changes to {path} are not supported", why=f"{_BORROWED[path]} is compiled from it")
-        if path.startswith(_NOT_KERNEL) and not self.includers(path):
+        if path.startswith(buildfiles.NOT_KERNEL) and not self.includers(path):
             self.notes[path] = "not compiled into the kernel"
         elif self.same_code(path):
             self.notes[path] = "only comments or white space change"
@@ -114,7 +122,12 @@ class _Finder:
         if own is None or self.owner(own) is None:
             return False
         if self.read(PATCHED, path) is None:
-            raise BuildError(f"the change deletes {path}", why="its object is built into this kernel")
+            raise Refused(
+                Reason.CONFLICT,
+                path,
+                why="the change deletes it, and its object is built into this kernel",
+                advice="leave the file as it is, and change what calls into it; or reboot",
+            )
         self.add(path, f"{path} changes")
         for source in sorted(self.includers(path) - {path}):
             self.add(source, f"includes {path}")
@@ -126,10 +139,12 @@ class _Finder:
         if not sources:
             return False
         wanted = self.wanted(path)
-        for source in sources:
-            if wanted is None:
+        self.calculators |= {name for name in constants.SOURCES if wanted is None or self.uses(name, wanted)}
+        if wanted is None:
+            for source in sources:
                 self.add(source, f"includes {path}")
-            elif self.uses(source, wanted):
+        else:
+            for source in sorted(self.users(path, sources, wanted)):
                 self.add(source, f"includes {path} and uses what it changes")
         if not any(self.objects.get(object_of(source) or "") for source in sources):
             self.notes[path] = "no unit that sees it uses what it changes"
@@ -137,35 +152,52 @@ class _Finder:
 
     def wanted(self, path: str) -> names.Wanted | None:
         old, new = self.read(ORIG, path), self.read(PATCHED, path)
-        if self.headers is None or old is None or new is None or not path.endswith(".h"):
+        if self.search is None or old is None or new is None or not path.endswith(".h"):
             return None
         found = names.changed_names(old, new)
         if found is None:
             return None
-        fresh = self.fresh(path, old, found)
+        # Names no file had before: only what names them in full can use them.
+        fresh = found - self.search.known(found)
         self.unpasted |= fresh
         if fresh == found:
             return names.Wanted(fresh, {})
-        wanted = names.closure(found - fresh, self.headers)
+        wanted = names.closure(found - fresh, self.search.headers, self.search.known)
         return None if wanted is None else names.Wanted(wanted.names | fresh, wanted.pasters)
 
-    def fresh(self, path: str, old: str, found: frozenset[str]) -> frozenset[str]:
-        """Names that no header had before: only what names them in full can use them."""
-        assert self.headers is not None
-        known = names.words_of(old)
-        for rel, text in self.headers(sorted(found - known)):
-            if rel != path:
-                known |= names.words_of(text)
-        return found - known
+    def users(self, path: str, sources: Iterable[str], wanted: names.Wanted) -> set[str]:
+        """The sources that may use the change: by the index, and by reading where a word does not tell."""
+        assert self.search is not None
+        users = self.search.files(wanted.names) | self.pasting(wanted)
+        pasted = wanted.names - self.unpasted
+        # The index knows the files as they were; what the change itself touches has to be read.
+        unclear = self.search.files({PARTS, *names.paste_marks(pasted, self.search.known)}) | self.changed
+        found = {source for source in sources if source in users or (source in unclear and self.uses(source, wanted))}
+        old, new = self.read(ORIG, path), self.read(PATCHED, path)
+        if old is not None and new is not None and not names.changes_macros(old, new):
+            found = {source for source in found if not source.endswith(".S")}
+        return found
+
+    def pasting(self, wanted: names.Wanted) -> set[str]:
+        """The files that name one of the pasting macros and one of its arguments."""
+        assert self.search is not None
+        files: set[str] = set()
+        for macro, arguments in wanted.pasters.items():
+            callers = self.search.files({macro})
+            files |= callers & self.search.files(arguments) if callers else set()
+        return files
 
     def uses(self, source: str, wanted: names.Wanted) -> bool:
         """Whether a unit's own text, or a file it includes as text (`#include "part.c"`), names one of them."""
+        assert self.search is not None
         waiting, seen = [source], {source}
         while waiting:
             path = waiting.pop()
             text = self.read(PATCHED, path) or self.read(ORIG, path)
-            if text is None or wanted.used_by(names.words_of(text)) or names.pastes(text, wanted.names - self.unpasted):
+            if text is None or wanted.used_by(names.words_of(text)):
                 return True  # a part that can't be found is a doubt
+            if names.pastes(text, wanted.names - self.unpasted, self.search.known):
+                return True
             for part in _INCLUDED.findall(text):
                 rel = posixpath.normpath(posixpath.join(posixpath.dirname(path), part))
                 if rel not in seen:
@@ -173,20 +205,12 @@ class _Finder:
                     waiting.append(rel)
         return False
 
+    def constants(self) -> tuple[str, ...]:
+        """The calculators to look at; they are no objects, and which headers they see is not in the graph."""
+        return tuple(sorted(self.calculators))
+
     def add(self, source: str, reason: str) -> None:
         name = object_of(source)
         if name is not None and self.owner(name) is not None:
             self.objects.setdefault(name, source)
             self.reasons.setdefault(name, reason)
-
-
-def _must_not_steer_the_build(path: str) -> None:
-    name = path.rpartition("/")[2]
-    if path.startswith(_NOT_KERNEL):
-        return
-    if name.startswith(_BUILD_NAMES) or name.endswith(_BUILD_SUFFIXES):
-        raise BuildError(
-            f"changes to {path} are not supported",
-            why="Kconfig, Makefile and generator input say what is built, not what the code does",
-            hint="leave that file out of the patch; what it would build anew can't be live patched",
-        )

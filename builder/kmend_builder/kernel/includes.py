@@ -54,6 +54,12 @@ def includers(kernel: Kernel, header: str) -> set[str]:
     return reaching(included_by, header) & sources
 
 
+def seen_files(kernel: Kernel) -> set[str]:
+    """All sources of built objects, and all files that any of them includes, made by the build or not."""
+    sources, included_by = _graph(kernel)
+    return set(sources) | included_by.keys()
+
+
 def reaching(included_by: Mapping[str, Iterable[str]], path: str) -> set[str]:
     """All files from which `path` can be reached, without itself."""
     found = {path}
@@ -126,7 +132,7 @@ def _graph(kernel: Kernel) -> tuple[frozenset[str], dict[str, list[str]]]:
     if graph is None:
         sources = built_sources(kernel)
         by_suffix = _suffix_search(kernel.source)
-        found = include_graph(sources, functools.partial(_read, kernel), by_suffix)
+        found = include_graph(sources, functools.partial(read_file, kernel), by_suffix)
         graph = frozenset(sources), {path: sorted(names) for path, names in sorted(found.items())}
         value = {"schema": _SCHEMA, "sources": sorted(sources), "included_by": graph[1]}
         store.write_through(kept, json.dumps(value, separators=(",", ":")).encode())
@@ -140,7 +146,8 @@ def built_sources(kernel: Kernel) -> set[str]:
     return {name for name in names if (kernel.source / name).is_file()}
 
 
-def _read(kernel: Kernel, path: str) -> bytes | None:
+def read_file(kernel: Kernel, path: str) -> bytes | None:
+    """A file of the source tree, or else of the build tree; None if neither has it."""
     for tree in (kernel.source, kernel.build):
         try:
             return (tree / path).read_bytes()

@@ -2,13 +2,11 @@
 """What a header change alters, and who is built on it."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 
 from kmend_builder.change.citems import items
-from kmend_builder.change.headers import header_search
-from kmend_builder.change.names import Headers, changed_names, closure, pastes
+from kmend_builder.change.names import Headers, changed_names, changes_macros, closure, pastes
 
 HEADER = """\
 #ifndef _H
@@ -111,12 +109,26 @@ def test_pasted_names() -> None:
     assert not pastes("#define MINE(x) x##_later\n", {"do_work_now"})
 
 
-def test_header_search(tmp_path: Path) -> None:
-    for rel in ("include/a.h", "arch/x86/include/b.h", "arch/arm/include/c.h", "tools/d.h", "drivers/e/e.h"):
-        (tmp_path / rel).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / rel).write_text("int word;\n")
-    (tmp_path / "include/p.h").write_text("#define P(x) x ## _tail\n")
-    search = header_search(tmp_path)
-    assert [rel for rel, _ in search(["word"])] == ["arch/x86/include/b.h", "drivers/e/e.h", "include/a.h"]
-    assert [rel for rel, _ in search(["##_tail"])] == ["include/p.h"]
-    assert list(search(["##word", "wor"])) == []
+def test_what_nobody_writes_is_no_argument() -> None:
+    macros = "#define TAIL(x) x##_now\n#define FRONT(x) do_##x\n"
+    wanted = closure(frozenset({"do_work_now"}), headers_of(macros), known=lambda words: {"work_now"} & set(words))
+    assert wanted is not None
+    assert wanted.pasters == {"FRONT": {"work_now"}}
+    both = closure(frozenset({"do_work_now"}), headers_of(macros))
+    assert both is not None
+    assert both.pasters == {"FRONT": {"work_now"}, "TAIL": {"do_work"}}
+
+
+@pytest.mark.parametrize(
+    ("new", "macros"),
+    [
+        ("#define LIMIT 11\n", True),
+        ("#define LIMIT 10\n#include <x.h>\n", True),
+        ("#define LIMIT 10\nDECLARE_THING(thing);\n", True),
+        ("#define LIMIT 10\nint function(void);\n", False),
+        ("#define LIMIT 10\nstruct box { int a; };\n", False),
+    ],
+)
+def test_what_assembly_can_see(new: str, macros: bool) -> None:
+    assert changes_macros("#define LIMIT 10\n", new) is macros
+    assert changes_macros(new, "#define LIMIT 10\n") is macros

@@ -41,6 +41,15 @@ def test_patch_file_errors(tmp_path: Path) -> None:
         make_change([])
 
 
+def test_a_patch_file_of_a_hundred_megabytes(tmp_path: Path) -> None:
+    grow(tmp_path, {"a.patch": PATCH, "big.patch": PATCH})
+    with (tmp_path / "big.patch").open("ab") as stream:
+        stream.truncate(100 << 20)
+    with pytest.raises(BuildError, match="larger than"):
+        patch_files([tmp_path / "big.patch"])
+    assert patch_files([tmp_path / "a.patch"]).fixes[0].id == "a"
+
+
 def test_edited_tree_sees_sources_only(tmp_path: Path) -> None:
     one = grow(tmp_path / "one", SOURCE)
     two = grow(tmp_path / "two", SOURCE | {"net/a.c": "int a2;\n", "net/new.h": "x\n"})

@@ -3,6 +3,7 @@
 
 import pytest
 
+from kmend_builder.change import patchfile
 from kmend_builder.change.patchfile import MAX_LINE, Kind, parse_patch
 from kmend_builder.errors import BuildError
 
@@ -130,6 +131,13 @@ def test_long_line() -> None:
     parse_patch(fits.encode(), "x")
     with pytest.raises(BuildError, match="longer than"):
         parse_patch(BODY.replace("TWO", "T" * (1 << 20)).encode(), "x")
+
+
+def test_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchfile, "MAX_BYTES", len(BODY))
+    assert parse_patch(BODY.encode(), "x").files
+    with pytest.raises(BuildError, match="larger than"):
+        parse_patch(BODY.encode() + b"\n", "x")
 
 
 def test_names_must_be_utf8_but_content_need_not() -> None:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kmend.reasons import Verdict
+from kmend.reasons import Reason, Verdict
 from kmend_builder import __version__, report
-from kmend_builder.change import constants
+from kmend_builder.change import constants, order
 from kmend_builder.change.headers import Search, open_index, search_of
 from kmend_builder.change.inputs import Change
 from kmend_builder.change.prepare import ChangeTrees, work_out, write_out
@@ -41,6 +41,21 @@ from kmend_builder.workdir import Stage, WorkDir, digest
 
 
 @dataclasses.dataclass
+class Exhaustive:
+    """What compiling every unit that sees a changed file showed.
+
+    Attributes:
+        chosen: units the identifiers of the change lead to.
+        compiled: all units that see a changed file.
+        missed: units that differ and were not chosen; each is an error of this builder.
+    """
+
+    chosen: list[str]
+    compiled: int
+    missed: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
 class Judgement:
     """What stages 2 to 6 found. `refusal` is set for the verdict reboot; `assembled` for live."""
 
@@ -52,19 +67,22 @@ class Judgement:
     refusal: Refused | None = None
     assembled: Assembled | None = None
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    exhaustive: Exhaustive | None = None
 
 
 class Judge:
     """Judges changes for one kernel. Keeps what is the same for all of them: maps, exports, address spaces."""
 
-    def __init__(self, kernel: Kernel, jobs: int, progress: Progress) -> None:
+    def __init__(self, kernel: Kernel, jobs: int, progress: Progress, *, exhaustive: bool = False) -> None:
         self.kernel = kernel
+        self.exhaustive = exhaustive
         self.progress = progress
         self.compiler = Compiler(kernel, jobs)
         self.spaces = Spaces(kernel)
         self.kbuild: KbuildMap = kbuild_map(kernel)
         self.exports: dict[str, Export] = read_symvers(kernel.symvers.read_text())
         self.seconds: dict[str, float] = {}
+        self._found: Exhaustive | None = None
 
     @functools.cached_property
     def search(self) -> Search:
@@ -79,17 +97,21 @@ class Judge:
         Raises:
             BuildError: the judgement could not be made.
         """
+        self._found = None
+        judgement = self._judged(work, change, name)
+        if self._found is not None:
+            report.write_exhaustive(work, dataclasses.asdict(self._found))
+            judgement.exhaustive = self._found
+        return judgement
+
+    def _judged(self, work: WorkDir, change: Change, name: str) -> Judgement:
         try:
             with self._timed(Stage.CHANGE):
                 trees, units = self._change(work, change)
                 self._check_constants(trees, units)
             if not units.objects:
                 return Judgement(change, Verdict.ABSENT, [], [], absent=units.notes)
-            with self._timed(Stage.COMPILE):
-                self._compile(work, trees, units)
-            results = self._compare(work, units)
-            for result in results:
-                result.texts = self._texts(trees, result.source)
+            results = self._results(work, trees, units)
             if all(result.diff.empty for result in results):
                 note = "no object differs in this configuration"
                 return Judgement(
@@ -129,16 +151,23 @@ class Judge:
 
     def _key(self, trees: ChangeTrees) -> str:
         """What stages 2 and 3 depend on."""
-        return digest(trees.diff, self.kernel.build_id, __version__)
+        return digest(trees.diff, self.kernel.build_id, __version__, self.exhaustive)
 
     def affected(self, trees: ChangeTrees) -> Units:
         """The units a change touches, from Kbuild's map, the include graph and the words of the files.
+
+        With `exhaustive` all units that see a changed file.
 
         Raises:
             Refused: CONFLICT; the change steers the build.
             BuildError: no judgement is possible.
         """
-        return self._units(trees, self.search if _header(trees.files) else None)
+        chosen = self._units(trees, self.search if _header(trees.files) else None)
+        if not self.exhaustive:
+            return chosen
+        everyone = self._units(trees, None)
+        self._found = Exhaustive(sorted(chosen.objects), len(everyone.objects))
+        return everyone
 
     def _units(self, trees: ChangeTrees, search: Search | None) -> Units:
         def read(side: str, rel: str) -> str | None:
@@ -181,16 +210,47 @@ class Judge:
     def _patched_tree(self, trees: ChangeTrees) -> contextlib.AbstractContextManager[Path]:
         return patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled)
 
-    def _compile(self, work: WorkDir, trees: ChangeTrees, units: Units) -> None:
+    def _results(self, work: WorkDir, trees: ChangeTrees, units: Units) -> list[UnitResult]:
+        """Stages 3 to 5, the most telling units first.
+
+        Raises:
+            Refused: a unit shows that the fix can't be live; then those behind it are not compiled.
+        """
         key = self._key(trees)
-        if work.is_complete(Stage.COMPILE, key):
+        done = work.is_complete(Stage.COMPILE, key)
+        if done:
             self.progress.note("the objects of an earlier run are used")
-            return
-        directory = work.begin(Stage.COMPILE)
-        self.compiler.orig(units.objects, directory / "orig")
-        with self._patched_tree(trees) as tree:
-            self.compiler.patched(units.objects, tree, directory / "patched")
+        else:
+            work.begin(Stage.COMPILE)
+        batches = [list(units.objects)] if done else order.batches(units.objects, set(trees.files))
+        results: list[UnitResult] = []
+        try:
+            for batch in batches:
+                if not done:
+                    self._compile(work, trees, {name: units.objects[name] for name in batch})
+                results += self._kept(self._compare(work, trees, {name: units.objects[name] for name in batch}))
+                if batch is not batches[-1] and not self.exhaustive:
+                    _stop_early(results)
+        finally:
+            results.sort(key=lambda result: result.unit)
+            self._report(work, results)
         work.complete(Stage.COMPILE, key)
+        return results
+
+    def _kept(self, results: list[UnitResult]) -> list[UnitResult]:
+        """All; of those compiled only because everything is, the ones that differ."""
+        if self._found is None:
+            return results
+        chosen = set(self._found.chosen)
+        self._found.missed += [result.unit for result in results if result.unit not in chosen and not result.diff.empty]
+        return [result for result in results if result.unit in chosen or not result.diff.empty]
+
+    def _compile(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> None:
+        directory = work.stage(Stage.COMPILE)
+        with self._timed(Stage.COMPILE):
+            self.compiler.orig(objects, directory / "orig")
+            with self._patched_tree(trees) as tree:
+                self.compiler.patched(objects, tree, directory / "patched")
 
     def _texts(self, trees: ChangeTrees, source: str) -> tuple[str, str]:
         """A source without and with the change."""
@@ -199,24 +259,29 @@ class Judge:
         after = trees.files.get(source, before) or b""
         return before.decode("utf-8", "surrogateescape"), after.decode("utf-8", "surrogateescape")
 
-    def _compare(self, work: WorkDir, units: Units) -> list[UnitResult]:
+    def _compare(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> list[UnitResult]:
         directory = work.stage(Stage.COMPILE)
         with self._timed(Stage.DIFF):
-            work.begin(Stage.DIFF)
-            diffs = {name: diff_objects(*_pair(directory, name), name) for name in units.objects}
-            report.write_diff(work, list(diffs.values()))
-            work.complete(Stage.DIFF, "")
+            diffs = {name: diff_objects(*_pair(directory, name), name) for name in objects}
+        results = []
         with self._timed(Stage.MATCH):
-            work.begin(Stage.MATCH)
-            results = []
-            for name, source in units.objects.items():
+            for name, source in objects.items():
                 owner = self.kbuild.owner(name)
                 assert owner is not None
                 space = self.spaces(owner)
-                results.append(UnitResult(name, source, owner, diffs[name], match_object(diffs[name].orig, space)))
+                match = match_object(diffs[name].orig, space)
+                results.append(UnitResult(name, source, owner, diffs[name], match, self._texts(trees, source)))
+        return results
+
+    def _report(self, work: WorkDir, results: list[UnitResult]) -> None:
+        """diff.json and match.json of the units compared, be it all or those up to an early refusal."""
+        if results:
+            work.begin(Stage.DIFF)
+            report.write_diff(work, [result.diff for result in results])
+            work.complete(Stage.DIFF, "")
+            work.begin(Stage.MATCH)
             report.write_match(work, results)
             work.complete(Stage.MATCH, "")
-        return results
 
     def _guard(
         self, work: WorkDir, change: Change, trees: ChangeTrees, results: list[UnitResult], name: str
@@ -247,7 +312,7 @@ class Judge:
     ) -> list[UnitResult]:
         """Compile units again so that they test the keys of modules, prove it, and compare and match those objects."""
         stage = work.stage(Stage.COMPILE)
-        with patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled) as tree:
+        with self._patched_tree(trees) as tree:
             for name, wanted in sites.items():
                 edit = functools.partial(add_tests, sites=wanted)
                 self.compiler.rewritten(name, tree, stage / "keys" / name, edit)
@@ -259,13 +324,25 @@ class Judge:
                 prove(diff_objects(plain, tested, name), sites[name])
                 diff = diff_objects(_object(stage, "orig", name), _object(stage, "keys", name), name)
                 match = match_object(diff.orig, self.spaces(result.object))
-                result = UnitResult(name, result.source, result.object, diff, match)
+                result = UnitResult(name, result.source, result.object, diff, match, result.texts)
             changed.append(result)
         return changed
 
 
 def _object(directory: Path, side: str, name: str) -> ObjectFile:
     return read_object((directory / side / name).read_bytes(), name)
+
+
+def _stop_early(results: list[UnitResult]) -> None:
+    """Refuse now what no further unit can make better: a layout that one unit shows to change has changed.
+
+    Other refusals are left to the end, since they depend on the units that are still to come.
+    """
+    try:
+        check_units(results)
+    except Refused as refusal:
+        if refusal.reason is Reason.DATA_LAYOUT:
+            raise
 
 
 def _header(paths: Iterable[str]) -> bool:

@@ -18,6 +18,10 @@ def write_units(work: WorkDir, units: Units) -> None:
     work.write_json(Stage.CHANGE, "units.json", value)
 
 
+def write_exhaustive(work: WorkDir, value: dict[str, Any]) -> None:
+    work.write_json(Stage.DIFF, "exhaustive.json", value)
+
+
 def write_diff(work: WorkDir, diffs: list[ObjectDiff]) -> None:
     work.write_json(Stage.DIFF, "diff.json", {diff.unit: diff_value(diff) for diff in diffs})
 

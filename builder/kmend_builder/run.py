@@ -41,6 +41,7 @@ class Options:
     target: str | None = None
     until: Stage = Stage.PACKAGE
     again: Stage | None = None
+    exhaustive: bool = False
 
 
 @dataclasses.dataclass
@@ -84,7 +85,7 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
         kernel = acquire(options.release, cache=options.cache, progress=progress)
         _keep_kernel(work, kernel, options.again)
         change = load(kernel)
-        judge = Judge(kernel, options.jobs, progress)
+        judge = Judge(kernel, options.jobs, progress, exhaustive=options.exhaustive)
     target = options.target or kernel.version
     version = f"{target}+{options.serial}"
     outcomes, together = _judge_all(work, judge, change, module_name(version))
@@ -247,6 +248,7 @@ def _outcome_value(outcome: FixOutcome) -> dict[str, Any]:
         "notes": judgement.notes,
         "review": report.review_value(judgement.review),
         "absent": judgement.absent,
+        **({"exhaustive": dataclasses.asdict(judgement.exhaustive)} if judgement.exhaustive else {}),
     }
 
 

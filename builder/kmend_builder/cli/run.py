@@ -65,6 +65,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until", metavar="STAGE", default="package", help="stop after this stage, e.g. 6-guard")
     parser.add_argument("--from", dest="again", metavar="STAGE", help="do this stage and those behind it again")
+    parser.add_argument(
+        "--exhaustive", action="store_true", help="compile all units that see a changed file, to check the choice"
+    )
     parser.add_argument("--key", metavar="FINGERPRINT", help="sign with this key [the only one there is]")
     parser.add_argument(
         "--home", metavar="DIR", type=Path, help="where the keys are [KMEND_HOME, else ~/.config/kmend]"
@@ -92,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         args.target or args.upgrade_to,
         stage_of(args.until),
         stage_of(args.again) if args.again else None,
+        args.exhaustive,
     )
     result = engine.run(work, options, lambda kernel: _change(args, kernel, progress), progress)
     package, unpackaged = (
@@ -177,6 +181,14 @@ def _tell(value: dict[str, Any], work: WorkDir) -> None:
             print(f"          needs-review, {hint['kind']}: {hint['place']}: {hint['why']}")
         for place, why in fix["absent"].items():
             print(f"          {place}: {why}")
+        if "exhaustive" in fix:
+            _tell_exhaustive(fix["exhaustive"])
     print(f"module    {value['module'] or '-'}")
     print(f"package   {value['package'] or value['unpackaged']}", file=sys.stdout)
     print(f"details   {work.path}/{engine.RESULT}")
+
+
+def _tell_exhaustive(found: dict[str, Any]) -> None:
+    print(f"          compiled {found['compiled']} units that see a changed file; chosen {len(found['chosen'])}")
+    for name in found["missed"]:
+        print(f"          {name}: differs, and was not chosen: please report this")

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs every benchmark and prints its figures: `python -m benchmarks [--cold] [NAME...]`."""
+"""Runs every benchmark and prints its figures: `python -m benchmarks [--cold] [--headers] [NAME...]`."""
 
 import argparse
 import sys
 
-from benchmarks import build, cold, hook
+from benchmarks import build, cold, headers, hook
 from kernels import kernel_pair
 
-_ALL = {"build": build.main, "hook": hook.main, "cold": cold.main}
+_ALL = {"build": build.main, "hook": hook.main, "headers": headers.main, "cold": cold.main}
+_ON_DEMAND = ("headers", "cold")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="which ones [all but cold]")
+    parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="which ones [build, hook]")
     parser.add_argument("--cold", action="store_true", help="also from nothing: downloads and unpacks everything again")
+    parser.add_argument("--headers", action="store_true", help="also changed headers, every includer compiled: an hour")
     args = parser.parse_args()
-    names = args.names or [name for name in _ALL if name != "cold" or args.cold]
+    names = args.names or [name for name in _ALL if name not in _ON_DEMAND or getattr(args, name)]
     pair = kernel_pair()
     print(f"kernel {pair.running.release} ({pair.running.version})")
     for name in names:

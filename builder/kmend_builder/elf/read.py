@@ -22,6 +22,7 @@ _MAX_SECTIONS = 1 << 20
 # could otherwise ask for all memory.
 _MAX_NOBITS = 1 << 28
 _MAX_ALIGN = 1 << 24
+_KINDS = {int(kind): kind for kind in c.R if kind is not c.R.PC8}
 # What the reader itself turns into the model; everything else is kept as a section.
 _STRUCTURE = frozenset({c.SHT_SYMTAB, c.SHT_STRTAB, c.SHT_RELA, c.SHT_SYMTAB_SHNDX, 0})
 # Relocations in forms that x86-64 does not use: left out, code that differs would look the same.
@@ -215,16 +216,15 @@ class _Reader:
             raise self._fail(f"relocations of {target.name} are cut short")
         if header.link >= len(self.headers) or self.headers[header.link].type != c.SHT_SYMTAB:
             raise self._fail(f"relocations of {target.name} are not for the symbol table")
-        return [self._reloc(fields, target, symbols) for fields in _RELA.iter_unpack(raw)]
+        relocs = [self._reloc(fields, target, symbols) for fields in _RELA.iter_unpack(raw)]
+        # objtool makes one void when it turns a jump into a no-op; what it referred to is not referred to any more
+        return [reloc for reloc in relocs if reloc.type is not c.R.NONE]
 
     def _reloc(self, fields: tuple[int, int, int], target: Section, symbols: list[Symbol]) -> Reloc:
         offset, info, addend = fields
-        try:
-            kind = c.R(info & 0xFFFFFFFF)
-            if kind is c.R.PC8:
-                raise ValueError(kind)
-        except ValueError:
-            raise self._fail(f"unknown relocation type {info & 0xFFFFFFFF} in {target.name}+{offset:#x}") from None
+        kind = _KINDS.get(info & 0xFFFFFFFF)
+        if kind is None:
+            raise self._fail(f"unknown relocation type {info & 0xFFFFFFFF} in {target.name}+{offset:#x}")
         if info >> 32 >= len(symbols):
             raise self._fail(f"a relocation of {target.name} names a symbol that does not exist")
         if offset + c.RELOC_SIZE[kind] > target.size:

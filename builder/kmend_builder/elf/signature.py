@@ -13,7 +13,7 @@ from kmend_builder.elf import constants as c
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout, Target
 from kmend_builder.elf.model import Reloc
-from kmend_builder.elf.special import TABLES, Entry, altinstructions, read_entries
+from kmend_builder.elf.special import TABLES, Entry, altinstructions, orc, read_entries
 from kmend_builder.errors import ElfError
 
 # Constants may refer to constants: a table of pointers to structures with names. Kernel units nest them a few levels
@@ -47,7 +47,10 @@ class Signer:
         self._busy: set[Atom] = set()
         self._parts = 0
         for section in layout.obj.sections:
-            if section.name in TABLES:
+            if section.name == orc.TABLE.section:
+                # most of all relocations, and read as rows of a section where they are needed (livepatch/tables.py)
+                orc.check(section, layout.obj)
+            elif section.name in TABLES:
                 for entry in read_entries(TABLES[section.name], section):
                     owner = owner_of(layout, entry)
                     if owner is not None:

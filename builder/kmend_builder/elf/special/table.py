@@ -47,6 +47,16 @@ class Entry:
         return next(reloc for reloc in self.relocs if reloc.offset == self.table.owner)
 
 
+def check_format(table: Table, section: Section) -> None:
+    """The check of read_entries() alone, for a table whose entries nobody asks for one by one.
+
+    Raises:
+        ElfError: its length and relocations fit no known entry format.
+    """
+    if section.size:
+        _entry_size(table, section)
+
+
 def read_entries(table: Table, section: Section) -> list[Entry]:
     """Cut a special section into entries.
 

@@ -265,3 +265,23 @@ def test_damage_of_a_compiled_object_is_an_elf_error_or_harmless(
 def test_noise_behind_a_good_start_is_an_elf_error(noise: bytes) -> None:
     with pytest.raises(ElfError):
         read_object(SMALL[:40] + noise, "x.o")
+
+
+def test_a_void_relocation_refers_to_nothing() -> None:
+    """objtool leaves one where it made a jump a no-op."""
+    obj = small_object()
+    caller = obj.section(".text.caller")
+    assert caller is not None
+    caller.relocs[0].type = c.R.NONE
+    read = read_object(write_object(obj), "small.o").section(".text.caller")
+    assert read is not None
+    assert [reloc.offset for reloc in read.relocs] == [8]
+
+
+def test_a_short_relocation_is_not_one_of_the_kernel_s() -> None:
+    data = bytearray(write_object(small_object()))
+    kind = data.index(struct.pack("<I", c.R.PLT32), data.index(struct.pack("<Q", 1)))
+    assert read_object(bytes(data), "small.o")
+    data[kind] = c.R.PC8
+    with pytest.raises(ElfError, match="unknown relocation type 15"):
+        read_object(bytes(data), "small.o")

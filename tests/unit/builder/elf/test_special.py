@@ -6,12 +6,13 @@ import pytest
 from kmend_builder.elf import constants as c
 from kmend_builder.elf.atoms import Layout
 from kmend_builder.elf.diff import diff_objects
-from kmend_builder.elf.model import Reloc, Section, Symbol
+from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
 from kmend_builder.elf.signature import Signer
 from kmend_builder.elf.special import TABLES, Entry, altinstructions, jump_table, read_entries, static_call_sites
 from kmend_builder.errors import ElfError
 from support import kernelish
 from support.cc import compile_c
+from support.objects import add_orc
 
 SOURCE = (
     kernelish.BUG
@@ -103,3 +104,20 @@ def test_the_diff_stops_at_an_entry_size_it_does_not_know() -> None:
     assert diff_objects(compile_c(known), compile_c(known)).empty
     with pytest.raises(ElfError, match="entries of 16 bytes"):
         diff_objects(compile_c(known), compile_c(grown))
+
+
+@pytest.mark.parametrize(("places", "states", "good"), [(2, 12, True), (2, 16, False), (2, 0, False), (0, 0, True)])
+def test_unwind_tables_of_six_bytes(places: int, states: int, good: bool) -> None:
+    def objects() -> ObjectFile:
+        obj = compile_c("int f(int a) { return a * 3; }")
+        add_orc(obj, {"f": [(number, bytes(6)) for number in range(places)]})
+        section = obj.section(".orc_unwind")
+        assert section is not None
+        section.data, section.size = bytes(states), states
+        return obj
+
+    if good:
+        assert diff_objects(objects(), objects()).empty
+        return
+    with pytest.raises(ElfError, match=r"unknown format of \.orc_unwind"):
+        diff_objects(objects(), objects())

@@ -2,7 +2,7 @@
 """Chooses what of a patched object goes into the live patch: changed functions and whatever new they reach."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from kmend.reasons import Reason
 from kmend_builder.elf import names
@@ -16,6 +16,8 @@ from kmend_builder.errors import Refused
 from kmend_builder.livepatch.sections import check_movable
 from kmend_builder.livepatch.units import UnitResult, copied
 
+_LEA = 0x8D
+
 
 @dataclasses.dataclass
 class Selection:
@@ -24,7 +26,7 @@ class Selection:
     unit: UnitResult
     redirected: list[Atom]
     atoms: dict[Atom, None]
-    #: A new function whose address is kept by the kernel: its code must never be unloaded.
+    #: The address of a new function or variable may be kept by the kernel: the patch must never be unloaded.
     pinned: bool = False
 
     def internal(self, target: Target, site: Section, reloc: Reloc) -> bool:
@@ -59,6 +61,8 @@ def select_all(units: Sequence[UnitResult]) -> list[Selection]:
         wanted = {name for selection in selections for name in _undefined(selection)}
         found = [new[name] for name in sorted(wanted & new.keys()) if new[name][1] not in chosen]
         if not found:
+            for selection in selections:
+                selection.pinned |= any(_keeps_pointer(selection, atom, new) for atom in selection.atoms)
             return selections
         for unit, atom in found:
             roots[id(unit)].append(atom)
@@ -127,15 +131,40 @@ def _belongs(unit: UnitResult, atom: Atom) -> bool:
     return copied(atom) or atom in unit.carried or unit.twin(atom) is None
 
 
-def _keeps_pointer(selection: Selection, atom: Atom) -> bool:
-    """Whether an included piece hands out the address of a new function."""
+def _keeps_pointer(selection: Selection, atom: Atom, brought: Collection[str] = ()) -> bool:
+    """Whether an included piece hands out the address of something new.
+
+    Args:
+        brought: new global functions and variables of other units.
+    """
     layout = selection.unit.diff.patched
     for reloc in atom.relocs:
-        target = layout.target(atom.section, reloc).atom
-        if target is None or target.kind is not Kind.FUNCTION or target not in selection.atoms:
-            continue
-        if selection.unit.twin(target) is not None or names.cold_parent(target.name):
-            continue
-        if not (atom.section.code and is_branch(atom.section.data, reloc.offset)) and target is not atom:
+        target = layout.target(atom.section, reloc)
+        if target.symbol is not None and target.symbol.name in brought:
+            new = not _is_direct(atom, reloc)
+        else:
+            new = target.atom is not atom and _hands_out(selection, atom, reloc, target.atom)
+        if new:
             return True
     return False
+
+
+def _hands_out(selection: Selection, atom: Atom, reloc: Reloc, target: Atom | None) -> bool:
+    """Copied constants and statics of one place do not count: nearly every patch has some (docs/adr/0010)."""
+    if target is None or target not in selection.atoms or selection.unit.twin(target) is not None:
+        return False
+    if names.cold_parent(target.name) or copied(target):
+        return False
+    return not _is_direct(atom, reloc)
+
+
+def _is_direct(atom: Atom, reloc: Reloc) -> bool:
+    """A branch, or an instruction that reads or writes the place; an address in a register or in data may be kept."""
+    if not atom.section.code or reloc.type not in PC_RELATIVE:
+        return False
+    return is_branch(atom.section.data, reloc.offset) or not _is_lea(atom.section.data, reloc.offset)
+
+
+def _is_lea(code: bytes, field: int) -> bool:
+    """`lea field(%rip), reg`: opcode 8d in front of the ModRM byte (Intel SDM volume 2)."""
+    return field >= 2 and code[field - 2] == _LEA

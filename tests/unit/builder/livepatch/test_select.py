@@ -195,3 +195,26 @@ def test_new_functions_that_need_each_other_across_units_are_found() -> None:
     there = "extern int back(int);\nint fresh(int a) { return back(a) + outside(a, 0); }\n"
     back = "int back(int a) { return a + state2++; }\n"
     assert _select_all((PROVIDER, PROVIDER + there), (USER, CALL + back)) == [{"fresh"}, {"consume", "back"}]
+
+
+@pytest.mark.parametrize(
+    ("use", "pinned"),
+    [("fresh += a;", False), ("keep_data(&fresh);", True), ("a = fresh++;", False), ("where = &fresh;", True)],
+)
+def test_the_address_of_a_new_variable_may_be_kept(use: str, pinned: bool) -> None:
+    head = "extern void keep_data(int *); int *where; void other(void) { keep_data(where); }"
+    before = head + "int f(int a) { return a; }"
+    after = head + f"static int fresh; int f(int a) {{ {use} return a; }}"
+    selection = select(make_unit(before, after))
+    assert _selected(selection) == {"f", "fresh"}
+    assert selection.pinned is pinned
+
+
+@pytest.mark.parametrize("use", ["return fresh(a);", "keep(fresh); return a;"])
+def test_the_address_of_a_new_function_of_another_unit_may_be_kept(use: str) -> None:
+    one = "int f(int a) { return a; }"
+    brings = make_unit(one, one.replace("{ return a; }", "{ return a + 1; } int fresh(int a) { return a * 9; }"))
+    two = "extern int fresh(int), keep(int (*)(int)); int g(int a) { %s }"
+    uses = make_unit(two % "return keep((void *)0);", two % use)
+    pinned = [selection.pinned for selection in select_all([brings, uses])]
+    assert pinned == [False, "keep" in use]

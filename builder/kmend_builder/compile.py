@@ -20,7 +20,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from kmend.reasons import Reason
@@ -46,16 +46,26 @@ class Compiler:
         self.units = kernel.build.parent / "units"
         self.seconds = 0.0
 
+    def prepare(self, names: Collection[str]) -> None:
+        """Make orig objects that the cache lacks, all in one call of make, whose start takes as long as compiling.
+
+        Raises:
+            BuildError: one of them does not compile here.
+        """
+        if all(self._kept(name) for name in names):
+            return  # what is kept is whole, and nobody need wait for those who make others
+        with store.locked(self.units):
+            missing = sorted(name for name in names if not self._kept(name))
+            if missing:
+                self._make(missing)
+
     def orig(self, objects: Mapping[str, str], out: Path) -> dict[str, Path]:
         """Orig objects (object path -> file below `out`), built where the cache has none yet.
 
         Raises:
             BuildError: the unchanged source does not compile here.
         """
-        with store.locked(self.units):
-            missing = [name for name in objects if not self._kept(name)]
-            if missing:
-                self._make(missing)
+        self.prepare(objects)
         result = {}
         for name in objects:
             result[name] = out / name

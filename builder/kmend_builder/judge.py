@@ -12,7 +12,7 @@ from pathlib import Path
 from kmend.reasons import Reason, Verdict
 from kmend_builder import __version__, report
 from kmend_builder.change import constants, order
-from kmend_builder.change.headers import Search, open_index, search_of
+from kmend_builder.change.headers import Search, WordIndex, open_index, search_of
 from kmend_builder.change.inputs import Change
 from kmend_builder.change.prepare import ChangeTrees, work_out, write_out
 from kmend_builder.change.twin import patched_tree
@@ -83,13 +83,23 @@ class Judge:
         self.exports: dict[str, Export] = read_symvers(kernel.symvers.read_text())
         self.seconds: dict[str, float] = {}
         self._found: Exhaustive | None = None
+        #: where the patched tree is made; who has one of its own does not wait for others
+        self.patched = kernel.cache_dir / "patched"
 
     @functools.cached_property
     def search(self) -> Search:
         """The words of all files that this kernel is built from; only changes of headers need them."""
+        return search_of(self._index(), functools.partial(read_file, self.kernel))
+
+    def _index(self) -> WordIndex:
         read = functools.partial(read_file, self.kernel)
-        path = self.kernel.cache_dir / "words.sqlite"
-        return search_of(open_index(path, lambda: seen_files(self.kernel), read), read)
+        return open_index(self.kernel.cache_dir / "words.sqlite", lambda: seen_files(self.kernel), read)
+
+    def preload(self, headers: bool) -> None:
+        """Read now what most changes need, for processes that are forked to share it; `headers`: their index, too."""
+        _ = self.spaces.vmlinux, self.spaces.files
+        if headers:  # each process opens it for itself: a connection must not cross a fork
+            self._index()
 
     def judge(self, work: WorkDir, change: Change, name: str = "kmend") -> Judgement:
         """Run stages 2 to 6.
@@ -208,7 +218,7 @@ class Judge:
         return found
 
     def _patched_tree(self, trees: ChangeTrees) -> contextlib.AbstractContextManager[Path]:
-        return patched_tree(self.kernel.source, self.kernel.cache_dir / "patched", trees.compiled)
+        return patched_tree(self.kernel.source, self.patched, trees.compiled)
 
     def _results(self, work: WorkDir, trees: ChangeTrees, units: Units) -> list[UnitResult]:
         """Stages 3 to 5, the most telling units first.

@@ -93,7 +93,7 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
     work.clear(Stage.MODULE)
     if together and options.until >= Stage.MODULE:
         with _timed(seconds, Stage.MODULE, progress):
-            module = _module(work, judge, together, module_name(version))
+            module = link_module(work, judge, together, module_name(version))
     seconds |= judge.seconds
     spent = judge.compiler.seconds
     return RunResult(kernel, version, target, outcomes, module, together, dict(sorted(seconds.items())), spent)
@@ -138,7 +138,12 @@ def _forget_other_fixes(work: WorkDir, change: Change) -> None:
             shutil.rmtree(directory)
 
 
-def _module(work: WorkDir, judge: Judge, judgement: Judgement, name: str) -> Path:
+def link_module(work: WorkDir, judge: Judge, judgement: Judgement, name: str) -> Path:
+    """Stage 7: the live patch of a judgement that is live, and module.json beside it.
+
+    Raises:
+        BuildError: Kbuild fails, or the result would not load.
+    """
     directory = work.begin(Stage.MODULE)
     assert judgement.assembled is not None
     module = link(judge.kernel, judgement.assembled, judge.exports, name, directory)

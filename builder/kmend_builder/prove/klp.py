@@ -76,11 +76,17 @@ class Livepatch:
             raise StepFailed("state", "; ".join(wrong), self.recent_log())
 
     def revert(self, subject: Subject) -> float:
-        """Disable, wait until the patch is gone, unload its module; seconds the transition took."""
-        answer = self._helper("revert", subject.name, str(self._transition))
+        """Disable, wait until the patch is gone, unload its module; seconds the transition took.
+
+        A pinned one must stay in memory: its name is taken until the guest is gone.
+        """
+        pinned = ["pinned"] if subject.pinned else []
+        answer = self._helper("revert", subject.name, str(self._transition), *pinned)
         self._require_end(subject, answer, "revert")
-        if answer["state"] != "removed":
+        if answer["state"] == "pinned" and not subject.pinned:
             raise StepFailed("revert", f"can't unload {subject.name}: {answer['why']}", self.recent_log())
+        if answer["state"] == "removed" and subject.pinned:
+            raise StepFailed("revert", f"{subject.name} was to pin itself, and could be unloaded", self.recent_log())
         return float(answer["seconds"])
 
     def is_loaded(self, module: str) -> bool:

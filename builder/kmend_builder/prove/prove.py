@@ -70,26 +70,27 @@ def prove_many(
     """
     same_kernel(subjects)
     proofs = []
-    with _SharedGuest(base, transition_seconds) as shared:
+    with SharedGuest(base, transition_seconds) as shared:
         for subject in subjects:
             with progress.step(f"prove {subject.name}"):
                 proofs.append(_prove(subject, base, shared, tests))
     return proofs
 
 
-def _prove(subject: Subject, base: GuestBase, shared: "_SharedGuest", tests: TestSet) -> Proof:
-    proof = _empty_proof(subject, base)
+def _prove(subject: Subject, base: GuestBase, shared: "SharedGuest", tests: TestSet) -> Proof:
+    proof = empty_proof(subject, base)
     start = time.monotonic()
-    with _recorded(proof, shared):
+    with recorded(proof, shared):
         Trial(shared.livepatch(), subject, proof).modules_first(tests)
     if subject.modules and not proof.failures:
-        with shared.another() as fresh, _recorded(proof, fresh):
+        with shared.another() as fresh, recorded(proof, fresh):
             Trial(fresh.livepatch(), subject, proof).patch_first(tests)
     proof.seconds["all"] = round(time.monotonic() - start, 3)
     return proof
 
 
-def _empty_proof(subject: Subject, base: GuestBase) -> Proof:
+def empty_proof(subject: Subject, base: GuestBase) -> Proof:
+    """A proof of nothing yet, in guests of that base."""
     by_object = {
         name: sorted(function for owner, function in subject.functions if owner == name)
         for name in subject.object_names
@@ -106,7 +107,7 @@ def _empty_proof(subject: Subject, base: GuestBase) -> Proof:
 
 
 @contextlib.contextmanager
-def _recorded(proof: Proof, shared: "_SharedGuest") -> Iterator[None]:
+def recorded(proof: Proof, shared: "SharedGuest") -> Iterator[None]:
     """Turn what goes wrong into a failure of the proof, and drop the guest it went wrong in."""
     try:
         yield
@@ -118,7 +119,7 @@ def _recorded(proof: Proof, shared: "_SharedGuest") -> Iterator[None]:
         shared.drop()
 
 
-class _SharedGuest:
+class SharedGuest:
     """A guest that is cloned at first use, and again after it was dropped."""
 
     def __init__(self, base: GuestBase, transition_seconds: float) -> None:
@@ -126,15 +127,15 @@ class _SharedGuest:
         self._transition_seconds = transition_seconds
         self._livepatch: Livepatch | None = None
 
-    def __enter__(self) -> "_SharedGuest":
+    def __enter__(self) -> "SharedGuest":
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.drop()
 
-    def another(self) -> "_SharedGuest":
+    def another(self) -> "SharedGuest":
         """A guest of the same base that has seen nothing yet."""
-        return _SharedGuest(self._base, self._transition_seconds)
+        return SharedGuest(self._base, self._transition_seconds)
 
     def livepatch(self) -> Livepatch:
         if self._livepatch is None:

@@ -32,6 +32,7 @@ class Subject:
         objects: patched modules with their identity; vmlinux is never among them.
         functions: (object, function) of everything redirected; object may be "vmlinux".
         fixes: ids and CVE ids of what it fixes; empty when not known.
+        pinned: its module stays in memory after a revert (docs/adr/0010-pinned-patches.md).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Subject:
     objects: tuple[ObjectId, ...]
     functions: tuple[tuple[str, str], ...]
     fixes: frozenset[str] = frozenset()
+    pinned: bool = False
 
     @property
     def object_names(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ def from_module_json(path: Path) -> Subject:
             build_id=value["build_id"],
             objects=tuple(ObjectId(**item) for item in value["objects"]),
             functions=tuple((item["object"], item["name"]) for item in value["functions"]),
+            pinned=value["pinned"],
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BuildError(f"{path} is damaged", why=repr(error)[:200], hint=_RERUN) from error

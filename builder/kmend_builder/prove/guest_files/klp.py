@@ -4,7 +4,7 @@
 
 klp.py apply FILE NAME SECONDS    load the module, wait for the transition, then as `state`
 klp.py state NAME                 enabled, transition, and each object's functions, `patched`, and whether it is live
-klp.py revert NAME SECONDS        disable, wait until the patch is gone, unload the module
+klp.py revert NAME SECONDS [pinned]   disable, wait until the patch is gone, unload the module (try once if pinned)
 klp.py disable NAME               only ask for it
 
 One process does a whole operation: starting Python takes half a second under emulation.
@@ -21,6 +21,7 @@ ROOT = "/sys/kernel/livepatch"
 POLL = 0.01
 ENODEV = 19
 REMOVE_SECONDS = 20.0
+PINNED_SECONDS = 1.0
 
 
 def read(path: str) -> Optional[str]:
@@ -98,15 +99,17 @@ def disable(name: str) -> dict[str, Any]:
     return {"state": "disabling"}
 
 
-def revert(name: str, seconds: float) -> dict[str, Any]:
+def revert(name: str, seconds: float, pinned: bool) -> dict[str, Any]:
     disable(name)
     answer = wait(name, seconds, gone=True)
-    return answer if answer["state"] == "stalled" else {**answer, **remove(name)}
+    if answer["state"] == "stalled":
+        return answer
+    return {**answer, **remove(name, PINNED_SECONDS if pinned else REMOVE_SECONDS)}
 
 
-def remove(name: str) -> dict[str, Any]:
+def remove(name: str, seconds: float) -> dict[str, Any]:
     """The last reference goes a moment after the directory: EAGAIN means try again."""
-    deadline = time.monotonic() + REMOVE_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         done = subprocess.run(["rmmod", name], stderr=subprocess.PIPE, text=True)
         if not os.path.isdir(f"/sys/module/{name}"):
@@ -121,7 +124,7 @@ def main(arguments: list[str]) -> None:
     if verb == "apply":
         answer = apply(rest[0], rest[1], float(rest[2]))
     elif verb == "revert":
-        answer = revert(rest[0], float(rest[1]))
+        answer = revert(rest[0], float(rest[1]), "pinned" in rest[2:])
     else:
         answer = {"state": state, "disable": disable}[verb](rest[0])
     print(json.dumps(answer))

@@ -84,3 +84,19 @@ def test_the_state_lists_objects_and_functions(klp: ModuleType, patch: Path) -> 
 def test_disabling_writes_a_zero(klp: ModuleType, patch: Path) -> None:
     klp.disable("kmend_1")
     assert (patch / "enabled").read_text() == "0"
+
+
+@pytest.mark.parametrize(("pinned", "seconds"), [(True, 1.0), (False, 20.0)])
+def test_a_pinned_module_is_not_waited_for(
+    klp: ModuleType, patch: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool, seconds: float
+) -> None:
+    waited: list[float] = []
+
+    def remove(_name: str, limit: float) -> dict[str, str]:
+        waited.append(limit)
+        return {"state": "pinned"}
+
+    monkeypatch.setattr(klp, "remove", remove)
+    monkeypatch.setattr(klp, "wait", lambda _name, _seconds, gone: {"state": "gone", "seconds": 0.1})
+    klp.main(["revert", "kmend_1", "5", *(["pinned"] if pinned else [])])
+    assert waited == [seconds]

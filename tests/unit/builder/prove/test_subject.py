@@ -35,6 +35,7 @@ def description(**changed: Any) -> dict[str, Any]:
     return {
         "module": "kmend_1",
         "file": "kmend_1.ko",
+        "pinned": False,
         "release": "6.1.0-x",
         "build_id": BUILD_ID,
         "objects": [{"name": "nf_tables", "build_id": "ab" * 20, "srcversion": "S"}],
@@ -76,6 +77,11 @@ def test_a_subject_is_read_from_stage_7(tmp_path: Path) -> None:
     assert subject.name == "kmend_1" and subject.file.read_bytes() == MODULE
     assert subject.object_names == ("vmlinux", "nf_tables") and subject.modules == ("nf_tables",)
     assert subject.identity("nf_tables") == "ab" * 20 and subject.identity("xfs") is None
+    assert subject.pinned is False
+
+
+def test_a_pinned_patch_is_known_as_such(tmp_path: Path) -> None:
+    assert read_subject(work_directory(tmp_path, description(pinned=True))).pinned is True
 
 
 def test_the_package_is_preferred_and_tells_the_fixes(tmp_path: Path) -> None:

@@ -112,6 +112,26 @@ def proven(kernel: FakeKernel, tests: TestSet = NOTHING) -> Proof:
     return proof
 
 
+def steps(subject: Subject, brief: bool) -> list[str]:
+    """What order 1 did with a subject."""
+    proof = Proof("kmend_1", "00", "r", "11", "tcg", 2, [ObjectEvidence(name, []) for name in subject.object_names])
+    Trial(FakeLivepatch(FakeKernel()), subject, proof, brief=brief).modules_first(NOTHING)
+    assert proof.proven
+    return proof.steps
+
+
+FIRST, SECOND = ["apply", "revert", "kernel log clean: apply and revert"], ["re-apply", "second revert"]
+
+
+def test_a_brief_trial_leaves_out_work_and_the_second_time() -> None:
+    assert steps(SUBJECT, brief=True) == FIRST
+    assert steps(SUBJECT, brief=False) == [FIRST[0], "smoke: work", *FIRST[1:], *SECOND, "kernel log clean: re-apply"]
+
+
+def test_a_pinned_patch_is_not_applied_again() -> None:
+    assert steps(dataclasses.replace(SUBJECT, pinned=True), brief=False) == [FIRST[0], "smoke: work", *FIRST[1:]]
+
+
 def orders(proof: Proof) -> tuple[str, str]:
     evidence = {item.name: item for item in proof.objects}["xfs"]
     return evidence.orders[Order.BEFORE.value], evidence.orders[Order.AFTER.value]

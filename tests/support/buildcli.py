@@ -69,14 +69,18 @@ class BuildCli:
         """A run up to the verdict."""
         return self.run(out, "--until", "guard", *arguments)
 
-    def verb(self, *arguments: str | Path, env: Mapping[str, str] = {}) -> Done:
+    def verb(self, *arguments: str | Path, env: Mapping[str, str] = {}, seconds: float = SECONDS) -> Done:
         """Any other verb."""
-        return self._call([str(PROGRAM), *map(str, arguments)], Path(), env)
+        return self._call([str(PROGRAM), *map(str, arguments)], Path(), env, seconds)
 
     def start(self, out: Path, *arguments: str | Path) -> "subprocess.Popen[str]":
-        """A run in the background, in a process group of its own as a shell would make it."""
+        """A run in the background, as spawn() starts it."""
+        return self.spawn(self.argv(out, *arguments))
+
+    def spawn(self, argv: Sequence[str]) -> "subprocess.Popen[str]":
+        """A command in the background, in a process group of its own as a shell would make it."""
         return subprocess.Popen(
-            self.argv(out, *arguments),
+            argv,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -87,14 +91,14 @@ class BuildCli:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def _call(self, argv: Sequence[str], out: Path, env: Mapping[str, str]) -> Done:
+    def _call(self, argv: Sequence[str], out: Path, env: Mapping[str, str], seconds: float = SECONDS) -> Done:
         done = subprocess.run(
             argv,
             env={**self.environment, **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr, out)

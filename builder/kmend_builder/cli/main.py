@@ -11,7 +11,7 @@ from kmend_builder import __version__
 from kmend_builder.errors import BuildError
 from kmend_builder.kernel.tool import disk_full
 
-VERBS = ("run", "diff", "match", "inspect", "explain", "prove", "key", "publish")
+VERBS = ("run", "diff", "match", "inspect", "explain", "prove", "coverage", "key", "publish")
 
 
 def parser() -> argparse.ArgumentParser:

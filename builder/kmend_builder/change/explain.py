@@ -16,12 +16,12 @@ def hunk_functions(original: str, patched: str, hunks: Sequence[Hunk]) -> list[T
 
     `hunks` must be stated in the lines of these two texts, as in the change.patch of the stage.
     """
-    before, after = _functions(original), _functions(patched)
+    before, after = functions_of(original), functions_of(patched)
     result: list[Touched] = []
     for index, hunk in enumerate(hunks):
         found: dict[str | None, tuple[int, int]] = {}
         for old, new in _runs(hunk):
-            for name, span in _touched(before, after, old, new):
+            for name, span in touched(before, after, old, new):
                 known = found.get(name, span)
                 found[name] = (min(known[0], span[0]), max(known[1], span[1]))
         result += [(index, name, span) for name, span in found.items()]
@@ -36,7 +36,8 @@ def function_name(item: Item) -> str:
     return min(item.names, key=words.index)
 
 
-def _functions(text: str) -> list[Item]:
+def functions_of(text: str) -> list[Item]:
+    """The function definitions of a C source text, in order."""
     return [item for item in items(text) if item.kind == "function"]
 
 
@@ -56,7 +57,11 @@ def _runs(hunk: Hunk) -> Iterator[tuple[range, range]]:
             new += 1
 
 
-def _touched(before: list[Item], after: list[Item], old: range, new: range) -> list[tuple[str | None, tuple[int, int]]]:
+def touched(before: list[Item], after: list[Item], old: range, new: range) -> list[tuple[str | None, tuple[int, int]]]:
+    """The functions one run of changed lines touches, and where; None alone when it is outside of any.
+
+    `old` and `new` are its lines, counted from 1, in the texts that `before` and `after` are the functions of.
+    """
     named = {function_name(item): _span(old) for item in before if _overlap(item, old)}
     named |= {function_name(item): _span(new) for item in after if _overlap(item, new)}
     return list(named.items()) or [(None, _span(new if new else old))]

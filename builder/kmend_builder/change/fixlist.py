@@ -7,6 +7,7 @@ cves = ["CVE-2026-1"]             # default: none
 title = "net: check the length"   # default: the patch's subject, or the id
 patch = "0001-net.patch"          # relative to the list; or instead of it:
 only = ["net/ipv4/tcp.c"]         # the upgrade's changes to these paths
+functions = ["tcp_ack"]           # with only: of these changes, those inside of these functions
 """
 
 import dataclasses
@@ -21,19 +22,20 @@ from kmend_builder.errors import BuildError, UsageError
 from kmend_builder.inputfile import read_input
 
 _MAX_BYTES = 16 << 20
-_KEYS = {"id", "cves", "title", "patch", "only"}
+_KEYS = {"id", "cves", "title", "patch", "only", "functions"}
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}\Z")
 
 
 @dataclasses.dataclass(frozen=True)
 class FixSpec:
-    """One entry: exactly one of `patch` (a path) and `only` (paths or globs) is set."""
+    """One entry: exactly one of `patch` (a path) and `only` (paths or globs) is set. `functions` narrows `only`."""
 
     id: str
     cves: tuple[str, ...]
     title: str
     patch: Path | None
     only: tuple[str, ...]
+    functions: tuple[str, ...] = ()
 
 
 def load_fix_list(path: Path) -> tuple[FixSpec, ...]:
@@ -73,7 +75,7 @@ def _resolved(spec: FixSpec, source_a: Path, source_b: Path | None) -> FixInput:
         return FixInput(spec.id, spec.cves or found.cves, spec.title or found.title, found.patch)
     if source_b is None:
         raise UsageError(f"fix {spec.id} is a slice of an upgrade", hint="say which version the upgrade goes to")
-    patch = upgrade_slice(source_a, source_b, spec.only, name=spec.id)
+    patch = upgrade_slice(source_a, source_b, spec.only, functions=spec.functions, name=spec.id)
     return FixInput(spec.id, spec.cves, spec.title or spec.id, patch)
 
 
@@ -92,9 +94,12 @@ def _spec(entry: Any, where: str, base: Path) -> FixSpec:
     only = _texts(entry, "only", where) if "only" in entry else ()
     if "only" in entry and not only:
         raise BuildError(f"{where}: only names no path")
+    functions = _texts(entry, "functions", where) if "functions" in entry else ()
+    if "functions" in entry and not (only and functions):
+        raise BuildError(f"{where}: functions must name some, and go with only")
     patch = base / _text(entry, "patch", where) if "patch" in entry else None
     title = _text(entry, "title", where, limit=500) if "title" in entry else ""
-    return FixSpec(_text(entry, "id", where, limit=200), cves, title, patch, only)
+    return FixSpec(_text(entry, "id", where, limit=200), cves, title, patch, only, functions)
 
 
 def _text(entry: dict[str, Any], key: str, where: str, limit: int = 4000) -> str:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from kmend_builder.change import linediff, text
+from kmend_builder.change import linediff, pick, text
 from kmend_builder.change.patchfile import MAX_BYTES, Patch, find_cves, parse_patch
 from kmend_builder.errors import BuildError, UsageError
 from kmend_builder.inputfile import read_input
@@ -122,19 +122,42 @@ def suffixed_files(root: Path, suffix: str, *, fix_id: str = "edited") -> Change
     return Change((_fix(fix_id, "".join(chunks), f"files ending in {tail}"),))
 
 
-def upgrade_slice(source_a: Path, source_b: Path, only: Sequence[str], *, name: str = "slice") -> Patch:
+def upgrade_slice(
+    source_a: Path, source_b: Path, only: Sequence[str], *, functions: Sequence[str] = (), name: str = "slice"
+) -> Patch:
     """What an upgrade from tree A to tree B changes in some paths: files, directories or globs.
+
+    With `functions`, only what it changes inside of these; see pick.py.
 
     Raises:
         UsageError: no path, one that leaves the tree, or one that is in neither tree.
-        BuildError: nothing differs there.
+        BuildError: nothing differs there, or not in one of the functions.
     """
     if not only:
         raise UsageError("no path given", hint="name the files of the fix, such as net/ipv4/tcp.c")
     for root in (source_a, source_b):
         _must_be_tree(root)
     wanted = sorted({rel for pattern in only for rel in _expand((source_a, source_b), pattern)})
+    if functions:
+        return _patch(_picked(source_a, source_b, wanted, functions), name, ", ".join(only))
     return _patch("".join(_file_diff(source_a / rel, source_b / rel, rel) for rel in wanted), name, ", ".join(only))
+
+
+def _picked(source_a: Path, source_b: Path, wanted: Sequence[str], functions: Sequence[str]) -> str:
+    """The diff of some files inside of some functions; each of these must have changed in one of the files."""
+    missing, chunks = set(functions), []
+    for rel in wanted:
+        old, new = _content(source_a / rel), _content(source_b / rel)
+        if old is None or new is None or old == new:
+            continue
+        before = text.decode(old)
+        after, found = pick.pick(before, text.decode(new), functions, rel)
+        missing -= found
+        chunks.append(linediff.unified(text.lines(before), text.lines(after), rel))
+    if missing:
+        why = f"the upgrade changes no function of that name in {', '.join(wanted)}"
+        raise BuildError(f"no change to {min(missing)}", why=why, hint="is it in another file, or a macro?")
+    return "".join(chunks)
 
 
 def _difference_fix(fix_id: str, pairs: list[tuple[str, Path, Path]], where: str) -> FixInput:

@@ -47,6 +47,16 @@ def test_a_slice_needs_the_other_source(tmp_path: Path) -> None:
         resolve(specs, tmp_path / "a", None)
 
 
+def test_a_slice_of_single_functions(tmp_path: Path) -> None:
+    specs = load_fix_list(written(tmp_path, GOOD.replace('["net/b.c"]', '["net/b.c"]\nfunctions = ["two"]')))
+    body = "int one(void)\n{{\n\treturn {0};\n}}\n\nint two(void)\n{{\n\treturn {0};\n}}\n"
+    for side, value in (("a", "1"), ("b", "2")):
+        (tmp_path / side / "net/b.c").write_text(body.format(value))
+    [hunk] = resolve(specs[1:], tmp_path / "a", tmp_path / "b").fixes[0].patch.files[0].hunks
+    assert [line for line in hunk.lines if line[0] != " "] == ["-\treturn 1;\n", "+\treturn 2;\n"]
+    assert " int two(void)\n" in hunk.lines and " int one(void)\n" not in hunk.lines
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
@@ -62,6 +72,9 @@ def test_a_slice_needs_the_other_source(tmp_path: Path) -> None:
         ('["CVE-2026-1111"]', '"CVE-2026-1111"', "list of texts"),
         ('["net/b.c"]', "[]", "names no path"),
         ('title = "net: second"', "title = 3", "title must be"),
+        ('only = ["net/b.c"]', 'only = ["net/b.c"]\nfunctions = []', "functions must name some"),
+        ('patch = "one.patch"', 'patch = "one.patch"\nfunctions = ["x"]', "go with only"),
+        ('only = ["net/b.c"]', 'only = ["net/b.c"]\nfunctions = "x"', "list of texts"),
         (GOOD, "fix = 3", "not a fix list"),
         (GOOD, "other = 3", "not a fix list"),
         (GOOD, "", "not a fix list"),

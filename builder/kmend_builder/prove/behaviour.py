@@ -10,7 +10,9 @@ it must print; the values are shell patterns (fnmatch) for its whole output:
     # kmend-before: accepted*
     # kmend-after: EINVAL
 
-It runs before the patch is applied, after, and once more when it has been reverted, and must be repeatable.
+`# kmend-boot: WORDS` asks for a guest with these words on its kernel's command line, `# kmend-timeout: SECONDS` for
+more or less time. It runs before the patch is applied, after, and once more when it has been reverted, and must be
+repeatable.
 """
 
 import dataclasses
@@ -22,14 +24,14 @@ from pathlib import Path
 from kmend_builder.errors import UsageError
 
 GUEST_DIR = "/run/kmend-tests"
-_HEADER = re.compile(r"^#\s*kmend-(fix|object|before|after|timeout):\s*(\S.*?)\s*$", re.MULTILINE)
+_HEADER = re.compile(r"^#\s*kmend-(fix|object|before|after|timeout|boot):\s*(\S.*?)\s*$", re.MULTILINE)
 _HEAD_BYTES = 8192
 _TIMEOUT = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
 class BehaviourTest:
-    """One test. `objects` are those it is evidence for; `timeout` is in seconds of host time."""
+    """One test. `objects` are those it is evidence for; `timeout` is in seconds of host time, `boot` kernel options."""
 
     file: Path
     fix: str
@@ -37,6 +39,7 @@ class BehaviourTest:
     before: str
     after: str
     timeout: float = _TIMEOUT
+    boot: tuple[str, ...] = ()
 
     @property
     def guest_path(self) -> str:
@@ -59,6 +62,10 @@ class TestSet:
     def for_fixes(self, fixes: frozenset[str]) -> tuple[BehaviourTest, ...]:
         """The tests of those fixes; all of them when it is not known what is fixed."""
         return tuple(test for test in self.tests if not fixes or test.fix in fixes)
+
+    def boot(self, fixes: frozenset[str]) -> str:
+        """What the tests of those fixes ask for on the kernel's command line, each word once."""
+        return " ".join(sorted({word for test in self.for_fixes(fixes) for word in test.boot}))
 
 
 def read_tests(paths: Iterable[Path]) -> TestSet:
@@ -101,6 +108,5 @@ def read_test(file: Path) -> BehaviourTest | None:
     if fields["before"] == fields["after"]:
         raise UsageError(f"{file} can't tell anything", why="it expects the same output before and after")
     timeout = float(fields.get("timeout", _TIMEOUT))
-    return BehaviourTest(
-        file, fields["fix"], tuple(fields["object"].split()), fields["before"], fields["after"], timeout
-    )
+    objects, boot = fields["object"].split(), fields.get("boot", "").split()
+    return BehaviourTest(file, fields["fix"], tuple(objects), fields["before"], fields["after"], timeout, tuple(boot))

@@ -42,7 +42,7 @@ def prove_run(
     kernel, subject = read_kernel(out), read_subject(out)
     chosen = _relevant(read_tests(tests), subject, progress)
     rootfs = build_rootfs(kernel.image_deb, cache or default_cache(), progress)
-    with GuestBase(rootfs, smp=CPUS) as base:
+    with GuestBase(rootfs, smp=CPUS, append=chosen.boot(subject.fixes)) as base:
         with progress.step(f"boot {kernel.release}"):
             base.make()
         [proof] = prove_many([subject], base, progress, chosen)

@@ -67,3 +67,15 @@ def test_tests_are_chosen_by_fix(tmp_path: Path) -> None:
     assert found.for_fixes(frozenset({"CVE-2026-0001", "x"})) == found.tests
     assert found.for_fixes(frozenset({"CVE-2026-0002"})) == ()
     assert found.for_fixes(frozenset()) == found.tests
+
+
+def test_the_boot_words_of_the_chosen_tests_are_joined(tmp_path: Path) -> None:
+    boots = {"CVE-2026-0001": "nopku slab_nomerge", "CVE-2026-0002": "nopku init_on_alloc=0", "CVE-2026-0003": ""}
+    for number, (fix, words) in enumerate(boots.items()):
+        line = f"# kmend-boot: {words}\n# kmend-after" if words else "# kmend-after"
+        text = HEAD.replace("CVE-2026-0001", fix).replace("# kmend-after", line)
+        written(tmp_path, text, f"{number}.py")
+    found = read_tests([tmp_path])
+    assert found.boot(frozenset()) == "init_on_alloc=0 nopku slab_nomerge"
+    assert found.boot(frozenset({"CVE-2026-0001", "CVE-2026-0003"})) == "nopku slab_nomerge"
+    assert found.boot(frozenset({"CVE-2026-0003"})) == ""

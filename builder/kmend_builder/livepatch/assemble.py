@@ -19,16 +19,18 @@ from kmend_builder.livepatch.resolve import Import, Klp, Resolver
 from kmend_builder.livepatch.sections import padding, section_name
 from kmend_builder.livepatch.select import Selection
 from kmend_builder.livepatch.tables import TableWriter
+from kmend_builder.match.match import Matched
 
 
 @dataclasses.dataclass(frozen=True)
 class Redirect:
-    """One function to register: `label` is the C-visible name of the new one."""
+    """One function to register: `label` is the C-visible name of the new one, `shipped` where the old one matched."""
 
     object: str
     name: str
     sympos: int
     label: str
+    shipped: Matched
 
 
 @dataclasses.dataclass
@@ -142,7 +144,7 @@ class _Assembler:
             start = self.labels[atom].value
             alias = Symbol(label, start, atom.size, c.STB_GLOBAL, c.STT_FUNC, self.pieces[atom])
             self.obj.symbols.append(alias)
-            self.redirects.append(Redirect(selection.unit.object, matched.name, matched.sympos, label))
+            self.redirects.append(Redirect(selection.unit.object, matched.name, matched.sympos, label, matched))
 
 
 def _provides(selection: Selection) -> set[str]:

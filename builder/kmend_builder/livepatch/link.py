@@ -15,8 +15,10 @@ from kmend_builder.livepatch import glue
 from kmend_builder.livepatch.assemble import Assembled
 from kmend_builder.livepatch.postlink import convert
 from kmend_builder.livepatch.resolve import VMLINUX, Export
+from kmend_builder.running.expected import expected
 
-GLUE = Path(__file__).resolve().parents[3] / "kmod" / "kmend_patch.c"
+KMOD = Path(__file__).resolve().parents[3] / "kmod"
+GLUE = "kmend_patch.c"
 
 
 def link(kernel: Kernel, assembled: Assembled, exports: dict[str, Export], name: str, work: Path) -> Path:
@@ -24,6 +26,7 @@ def link(kernel: Kernel, assembled: Assembled, exports: dict[str, Export], name:
 
     Raises:
         BuildError: Kbuild fails, or the result would not load.
+        ElfError: what the kernel rewrites in its code is in a format not known here.
     """
     build = work / "kbuild"
     shutil.rmtree(build, ignore_errors=True)
@@ -31,9 +34,12 @@ def link(kernel: Kernel, assembled: Assembled, exports: dict[str, Export], name:
     (build / "pieces.o_shipped").write_bytes(write_object(assembled.object))
     # modpost looks for the symbol versions of every object in its command file; a shipped object has none
     (build / ".pieces.o.cmd").write_text("")
-    (build / "glue.c").write_text(f'#include "{GLUE.name}"\n')
-    shutil.copyfile(GLUE, build / GLUE.name)
-    (build / "kmend_tables.h").write_text(glue.tables(assembled.redirects, kernel.build_id, assembled.pinned))
+    (build / "glue.c").write_text(f'#include "{GLUE}"\n')
+    for file in KMOD.glob("*.[ch]"):
+        shutil.copyfile(file, build / file.name)
+    shipped = expected(kernel, assembled.redirects, exports)
+    tables = glue.tables(assembled.redirects, shipped, kernel.build_id, assembled.pinned)
+    (build / "kmend_tables.h").write_text(tables)
     (build / "Kbuild").write_text(f"obj-m := {name}.o\n{name}-y := glue.o pieces.o\n")
     _make(kernel, build)
     module = read_object((build / f"{name}.ko").read_bytes(), f"{name}.ko")

@@ -112,13 +112,7 @@ def module_space(obj: ObjectFile, name: str) -> Space:
     the kernel image,
     also where the assembler resolved a reference inside .text itself.
     """
-    bases: dict[Section, int] = {}
-    place = _BASE
-    for section in obj.sections:
-        if section.alloc:
-            place += -place % max(section.align, 64)
-            bases[section] = place
-            place += section.size
+    bases = layout(obj)
     addresses: dict[int, int] = {}
     symbols: list[SpaceSymbol] = []
     imports: list[SpaceSymbol] = []
@@ -135,6 +129,18 @@ def module_space(obj: ObjectFile, name: str) -> Space:
             symbols.append(SpaceSymbol(symbol.name, address, symbol.bind != c.STB_LOCAL, weak=weak))
     parts = [(base, _relocated(section, base, addresses)) for section, base in bases.items()]
     return Space(name, _Flat(parts), symbols + imports)
+
+
+def layout(obj: ObjectFile) -> dict[Section, int]:
+    """Where module_space() places the sections of a module, in the order of the file."""
+    bases: dict[Section, int] = {}
+    place = _BASE
+    for section in obj.sections:
+        if section.alloc:
+            place += -place % max(section.align, 64)
+            bases[section] = place
+            place += section.size
+    return bases
 
 
 def _in_core_symtab(section: Section) -> bool:

@@ -53,7 +53,9 @@ def _converted(assembled: Assembled) -> bytes:
 
 def test_a_changed_function_and_what_it_refers_to() -> None:
     assembled = _assemble(make_unit(SOURCE, AFTER))
-    assert assembled.redirects == [Redirect(VMLINUX, "f", 0, "kmend_new_0")]
+    unit = make_unit(SOURCE, AFTER)
+    shipped = unit.match.functions[next(atom for atom in unit.diff.orig.functions() if atom.name == "f")]
+    assert assembled.redirects == [Redirect(VMLINUX, "f", 0, "kmend_new_0", shipped)]
     assert _defined(assembled.object) == {"f", "kmend_new_0"}
     outside = {name.removeprefix(".klp.sym.vmlinux.").removesuffix(":vmlinux") for name in _undefined(assembled.object)}
     assert outside == {"exported", "__fentry__", "helper,0", "state,0", "count.0,0"}

@@ -14,7 +14,7 @@ from kmend.agent import Agent
 from kmend.catalogue import Update
 from kmend.errors import KernelError
 from kmend.health import Finding
-from kmend.livepatch import PatchState
+from kmend.livepatch import LoadError, PatchState
 from kmend.manifest import Manifest
 from kmend.quarantine import put_aside
 from kmend.records import Applied, Attempt, Seen, stamp
@@ -44,7 +44,7 @@ def apply(agent: Agent, update: Update) -> Applied:
     attempt = _write_ahead(agent, found)
     # Kept before loading: whoever is killed now can still be told apart by the next run.
     agent.store.set_live_manifest(update.data)
-    _load(agent, found, image)
+    _load(agent, found, image, attempt)
     return settle(agent, found, attempt)
 
 
@@ -101,12 +101,15 @@ def _write_ahead(agent: Agent, found: Manifest) -> Attempt:
     return attempt
 
 
-def _load(agent: Agent, found: Manifest, image: bytes) -> None:
+def _load(agent: Agent, found: Manifest, image: bytes, attempt: Attempt) -> None:
     try:
         agent.patches.load(found.module.name, image)
-    except KernelError:
+    except LoadError as error:
         # Nothing was loaded, so there is nothing the crash guard should remember.
         agent.store.set_attempt(None)
+        refused = agent.log.refused(attempt.log, found.module.name)
+        if refused:
+            raise LoadError(error.what, error.number, why="; ".join(refused), hint=error.hint) from error
         raise
 
 

@@ -47,7 +47,13 @@ _WARNING = re.compile(
     r"|INFO: task .* blocked for more than|unchecked MSR access error|list_(?:add|del) corruption|refcount_t: "
     r"|UBSAN: |KASAN: )"
 )
-_REFUSAL = re.compile(r"^livepatch: .*(?:failed|error|invalid|not supported|unable|can't|cannot|unresolvable)", re.I)
+# A failed callback is no finding of its own: the line that names the patch comes right after it.
+_REFUSAL = re.compile(
+    r"^livepatch: (?!pre-patch callback failed).*"
+    r"(?:failed|error|invalid|not supported|unable|can't|cannot|unresolvable)",
+    re.I,
+)
+_PATCH = re.compile(r"\bpatch '([^']+)'")
 
 
 def parse(record: str) -> Optional[Tuple[int, str]]:
@@ -72,7 +78,8 @@ def judge(records: Iterable[str], after: int, module: str) -> Verdict:
     """Judge the records newer than sequence number `after`, for the live patch `module`. Pure.
 
     A fatal report and a failure of livepatch are blamed on the update whoever caused them: a kernel in that
-    state should not also carry a fresh change. A warning is blamed only when it was raised in the update's own
+    state should not also carry a fresh change. Not so a failure that names another patch: that a newer update was
+    refused says nothing about the one that is live. A warning is blamed only when it was raised in the update's own
     code, because many machines warn all day.
     """
     findings: List[Finding] = []
@@ -89,12 +96,25 @@ def judge(records: Iterable[str], after: int, module: str) -> Verdict:
 
 
 def _blamed(findings: List[Finding], level: Optional[Level], text: str, module: str) -> Optional[Finding]:
-    if level in (Level.FATAL, Level.REFUSAL):
+    if level is Level.FATAL or (level is Level.REFUSAL and not _of_another(text, module)):
         return findings[-1]
     # A function of a module is printed as "name+0x1/0x2 [module]". The place of the warning counts, not the whole
     # stack: a patched function is often somewhere below a driver that warns about its own business.
     place = level is Level.WARNING or text.startswith("RIP: ")
     return findings[-1] if findings and place and f"[{module}]" in text else None
+
+
+def _of_another(text: str, module: str) -> bool:
+    """Whether a line of livepatch names another patch than `module`."""
+    named = _PATCH.search(text)
+    return named is not None and named.group(1) != module
+
+
+def refusals(records: Iterable[str], after: int, module: str) -> Tuple[str, ...]:
+    """Which functions the live patch `module` refused to redirect, in its own words (kmod/kmend_check.h). Pure."""
+    said = f"{module}: refused: "
+    lines = (item for item in map(parse, records) if item is not None)
+    return tuple(text[len(said) :][:300] for sequence, text in lines if sequence > after and text.startswith(said))
 
 
 class LogReader:
@@ -118,6 +138,10 @@ class LogReader:
     def since(self, after: int, module: str) -> Verdict:
         """`judge` of what was logged after sequence number `after`."""
         return judge(self._records(), after, module)
+
+    def refused(self, after: int, module: str) -> Tuple[str, ...]:
+        """`refusals` of what was logged after sequence number `after`."""
+        return refusals(self._records(), after, module)
 
     def _records(self) -> List[str]:
         try:

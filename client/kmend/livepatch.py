@@ -29,6 +29,11 @@ _LOAD_ERRORS: Dict[int, Tuple[str, str]] = {
         "see `kmend blocking`, and check that kernel.ftrace_enabled is 1",
     ),
     errno.EEXIST: ("a module of this name is already loaded", "see `kmend list`"),
+    # kmod/kmend_patch.c: its check of the running code before anything is redirected
+    errno.EILSEQ: (
+        "code of the running kernel is not the code that was shipped",
+        "remove what changed it (a probe, another tool's patch), then: kmend apply; otherwise reboot",
+    ),
     errno.EINVAL: ("the kernel found the live patch invalid", "see the kernel log"),
     errno.ENOMEM: ("not enough memory", "try again later: kmend apply"),
 }

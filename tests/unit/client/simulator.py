@@ -120,7 +120,8 @@ class Machine(System):
 
 
 class Kernel:
-    """Loads and unloads modules, runs transitions. `stuck` holds the tasks that do not switch, by direction."""
+    """Loads and unloads modules, runs transitions. `stuck` holds the tasks that do not switch, by direction; `refusal`
+    is what the log says when it refuses a module."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -128,6 +129,7 @@ class Kernel:
         self.images: List[bytes] = []
         self.stuck: Dict[bool, Set[int]] = {True: set(), False: set()}
         self.says: List[str] = []
+        self.refusal: List[str] = []
         self.delay = 0.5
         self._due: Dict[str, float] = {}
 
@@ -140,6 +142,8 @@ class Kernel:
         for bad, number in ((self.refuse is not None, self.refuse), (self._loaded(name), errno.EEXIST),
                             (self._busy(), errno.EBUSY)):  # fmt: skip
             if bad:
+                for line in self.refusal:
+                    machine.printk(line)
                 raise OSError(number, os.strerror(number or 0))
         self.images.append(image)
         machine.path(f"sys/module/{name}").mkdir()

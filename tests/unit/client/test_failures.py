@@ -117,6 +117,28 @@ def test_failure_of_an_update_that_was_removed_is_history(world: World) -> None:
     assert report.exit_code(found) != report.FAILED
 
 
+def test_the_function_that_was_changed_is_named(world: World) -> None:
+    """kmod/kmend_check.h refused: what it said ends in the error and in the history."""
+    world.publish()
+    kernel = world.machine.kernel
+    kernel.refuse = errno.EILSEQ
+    found = "vmlinux:f is not the code that was shipped: cc instead of 48 at +0x5"
+    kernel.refusal = [f"kmend_6_1_190_1_1: refused: {found}", "livepatch: failed to enable patch 'kmend_6_1_190_1_1'"]
+    result = reconcile(world.agent())
+    assert report.exit_code(result) == report.FAILED
+    assert any(found in event.why for event in world.agent().store.history() if event.event == "failed")
+    with pytest.raises(LoadError) as caught:
+        apply(world.agent(), opened(world))
+    assert caught.value.why == found and "reboot" in caught.value.hint
+    kernel.refusal = []
+    with pytest.raises(LoadError) as caught:
+        apply(world.agent(), opened(world))
+    assert caught.value.why == "code of the running kernel is not the code that was shipped"
+    kernel.refuse = None
+    apply(world.agent(), opened(world))
+    assert len(world.live()) == 1
+
+
 def test_live_patch_of_another_tool_is_not_replaced(world: World) -> None:
     world.publish()
     world.machine.kernel.load(updates.image("kpatch_foo", "vmlinux"))

@@ -7,7 +7,7 @@ from typing import List, Optional
 import pytest
 
 from kmend.blockers import LIMIT, blockers, parse_stack
-from kmend.health import Level, classify, judge, parse
+from kmend.health import Level, classify, judge, parse, refusals
 from unit.client.simulator import Machine
 
 MODULE = "kmend_6_1_190_1_1"
@@ -26,6 +26,8 @@ MODULE = "kmend_6_1_190_1_1"
         ("INFO: task sync:1 blocked for more than 120 seconds.", Level.WARNING),
         ("livepatch: failed to initialize patch 'x' (-22)", Level.REFUSAL),
         ("livepatch: symbol 'foo' not found: can't resolve", Level.REFUSAL),
+        ("livepatch: failed to enable patch 'x'", Level.REFUSAL),
+        ("livepatch: pre-patch callback failed for object 'vmlinux'", None),
         ("livepatch: enabling patch 'kmend_1'", None),
         ("livepatch: 'kmend_1': patching complete", None),
         ("loading out-of-tree module taints kernel.", None),
@@ -69,6 +71,20 @@ def test_warning_above_our_function_is_not_ours() -> None:
     trace = ("WARNING: CPU: 0 at drivers/x.c:1", "RIP: 0010:drv+0x1/0x20 [drv]", f" tcp_rcv+0x1/0x20 [{MODULE}]")
     found = judge(records(*trace), -1, MODULE)
     assert found.blame is None and len(found.findings) == 1
+
+
+def test_a_refused_update_says_nothing_about_the_live_one() -> None:
+    log = records("livepatch: failed to enable patch 'kmend_6_1_190_1_2'")
+    found = judge(log, -1, MODULE)
+    assert found.blame is None and len(found.findings) == 1
+    assert judge(log, -1, "kmend_6_1_190_1_2").blame is not None
+    assert judge(records("livepatch: symbol 'f' not found: can't resolve"), -1, MODULE).blame is not None
+
+
+def test_what_the_check_of_the_running_code_said() -> None:
+    log = records(f"{MODULE}: refused: a", f"{MODULE}: loading", f"{MODULE}: refused: b", "kmend_x: refused: c")
+    assert refusals(log, -1, MODULE) == ("a", "b")
+    assert refusals(log, 0, MODULE) == ("b",)
 
 
 def test_stack() -> None:

@@ -10,7 +10,7 @@ import kmend.manifest
 import kmend.reasons
 from kmend_builder import __version__
 from kmend_builder.errors import BuildError, UsageError
-from kmend_builder.livepatch.link import GLUE
+from kmend_builder.livepatch.link import KMOD
 from kmend_builder.workdir import digest
 
 SUFFIX = ".patch"
@@ -62,7 +62,7 @@ def changes_header(patch: bytes) -> bool:
 def judging_digest() -> str:
     """What verdicts depend on of this builder: its version, its code and the glue."""
     files = [path for path in _sources(_PACKAGE) if path.relative_to(_PACKAGE).parts[0] not in _NOT_JUDGING]
-    return _digest([*files, *_contract(), GLUE])
+    return _digest([*files, *_contract(), *sorted(KMOD.glob("*.[ch]"))])
 
 
 def proving_digest() -> str:

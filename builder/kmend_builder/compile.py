@@ -12,6 +12,7 @@ what was shipped.
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -26,7 +27,8 @@ from pathlib import Path
 from kmend.reasons import Reason
 from kmend_builder.change import constants
 from kmend_builder.errors import BuildError, Refused
-from kmend_builder.kernel import store, tool
+from kmend_builder.kernel import objtool, store, tool, toolchain
+from kmend_builder.kernel.kbuild import KbuildMap, kbuild_map
 from kmend_builder.kernel.model import Kernel
 
 CFLAGS = "-ffunction-sections -fdata-sections"
@@ -46,32 +48,33 @@ class Compiler:
         self.units = kernel.build.parent / "units"
         self.seconds = 0.0
 
-    def prepare(self, names: Collection[str]) -> None:
-        """Make orig objects that the cache lacks, all in one call of make, whose start takes as long as compiling.
-
-        Raises:
-            BuildError: one of them does not compile here.
-        """
-        if all(self._kept(name) for name in names):
-            return  # what is kept is whole, and nobody need wait for those who make others
-        with store.locked(self.units):
-            missing = sorted(name for name in names if not self._kept(name))
-            if missing:
-                self._make(missing)
-
     def orig(self, objects: Mapping[str, str], out: Path) -> dict[str, Path]:
         """Orig objects (object path -> file below `out`), built where the cache has none yet.
 
         Raises:
             BuildError: the unchanged source does not compile here.
         """
-        self.prepare(objects)
         result = {}
-        for name in objects:
+        for name, kept in self.keep(objects).items():
             result[name] = out / name
             result[name].parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.units / name, result[name])
+            shutil.copyfile(kept, result[name])
         return result
+
+    def keep(self, names: Collection[str]) -> dict[str, Path]:
+        """Orig objects in the cache (object path -> file, not to be written to); those that it lacks are made first.
+
+        All in one call of make, whose start takes as long as compiling.
+
+        Raises:
+            BuildError: one of them does not compile here.
+        """
+        if not all(self._kept(name) for name in names):  # what is kept is whole, and nobody waits for it
+            with store.locked(self.units):
+                missing = sorted(name for name in names if not self._kept(name))
+                if missing:
+                    self._make(missing)
+        return {name: self.units / name for name in names}
 
     def patched(self, objects: Mapping[str, str], tree: Path, out: Path) -> dict[str, Path]:
         """Patched objects compiled from `tree` with the orig's command lines.
@@ -92,11 +95,24 @@ class Compiler:
             self.seconds += resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
     def _kept(self, name: str) -> bool:
-        return _whole(self.units / name) and bool(_SAVED.search(_text(self.units / f"{name}.cmd")))
+        text = _text(self.units / f"{name}.cmd")
+        if not _whole(self.units / name) or not _SAVED.search(text):
+            return False
+        target = self._target(name)  # an older builder made it under another name, and so with other options
+        return target == name or f"cmd_{target} :=" in text
+
+    def _target(self, name: str) -> str:
+        return self._kbuild.target(name)
+
+    @functools.cached_property
+    def _kbuild(self) -> KbuildMap:
+        return kbuild_map(self.kernel)
 
     def _make(self, names: list[str]) -> None:
         argv = ["make", "-C", str(self.kernel.build), f"-j{self.jobs}", f"CC={self.kernel.compiler}"]
-        argv += [f"KERNELRELEASE={self.kernel.release}", f"KCFLAGS={CFLAGS}", f"DEBUG_CFLAGS={DEBUG_CFLAGS}", *names]
+        argv += [f"KERNELRELEASE={self.kernel.release}", f"KCFLAGS={CFLAGS}", f"DEBUG_CFLAGS={DEBUG_CFLAGS}"]
+        argv += [*objtool.for_objects(self.kernel.config.read_text()), *map(self._target, names)]
+        argv = toolchain.inside(self.kernel.toolchain, argv, self.kernel.build)
         with self._timed():
             tool.run(argv, what="the unchanged kernel source does not compile")
         for name in names:
@@ -169,7 +185,7 @@ class Compiler:
         )
 
     def _word(self, word: str, name: str, target: Path) -> str:
-        if word == name:
+        if word == self._target(name):
             return str(target)
         if word.startswith("-Wp,-MMD,"):
             return f"-Wp,-MMD,{target}.d"
@@ -200,7 +216,7 @@ class Compiler:
     def _run(self, commands: list[list[str]], source: str, tree: Path) -> None:
         for command in commands:
             done = subprocess.run(
-                command,
+                toolchain.inside(self.kernel.toolchain, command, self.kernel.build),
                 cwd=self.kernel.build,
                 env=tool.environment(),
                 capture_output=True,

@@ -154,7 +154,9 @@ def _change(args: argparse.Namespace, kernel: Kernel, progress: Progress) -> Cha
             else inputs.edited_tree(kernel.source, args.tree)
         )
         return inputs.make_change([_named(args, found.fixes[0])])
-    later = fetch_source(args.upgrade_to, cache=args.cache, progress=progress) if args.upgrade_to else None
+    later = None
+    if args.upgrade_to:
+        later = fetch_source(args.upgrade_to, cache=args.cache, progress=progress, release=kernel.release)
     if args.fixes:
         return fixlist.resolve(fixlist.load_fix_list(args.fixes), kernel.source, later)
     assert later is not None

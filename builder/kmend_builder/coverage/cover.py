@@ -136,7 +136,7 @@ class _Run:
         started, before = time.monotonic(), processor_seconds()
         for start in range(0, len(units), _MAKE_BATCH):
             with contextlib.suppress(BuildError):  # whoever needs the one that fails will be told
-                judge.compiler.prepare(units[start : start + _MAKE_BATCH])
+                judge.compiler.keep(units[start : start + _MAKE_BATCH])
         self.times.compiling += judge.compiler.seconds
         self.times.computing += processor_seconds() - before
         self.times.working += (time.monotonic() - started) * judge.compiler.jobs

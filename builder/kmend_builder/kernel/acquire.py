@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from kmend_builder.errors import BuildError
-from kmend_builder.kernel import archive, prepare, store
+from kmend_builder.kernel import aptconf, archive, prepare, store, toolchain
 from kmend_builder.kernel.archive import Package
 from kmend_builder.kernel.failures import VersionGone
 from kmend_builder.kernel.image import Image
@@ -44,7 +44,8 @@ def acquire(release: str, *, cache: Path, progress: Progress, version: str | Non
         raise BuildError(f"{release!r} is not a kernel release", hint="it is what uname -r prints")
     cache = cache.absolute()
     try:
-        image = archive.find(f"linux-image-{release}", version)
+        apt = aptconf.of_kernel(release, cache=cache, progress=progress)
+        image = archive.find(f"linux-image-{release}", version, apt)
     except VersionGone:
         kernel = _cached(cache, release, version)
         if kernel is None:
@@ -83,7 +84,7 @@ def _cached(cache: Path, release: str, version: str | None) -> Kernel | None:
 
 
 def _make(release: str, image: Package, entry: Path, cache: Path, progress: Progress) -> Kernel:
-    headers = archive.find(f"linux-headers-{release}", image.source_version)
+    headers = archive.find(f"linux-headers-{release}", image.source_version, image.apt)
     debs = [archive.fetch(package, cache=cache, progress=progress) for package in (image, headers)]
     with store.making(entry):
         with progress.step(f"unpack {image.name}"):
@@ -91,12 +92,14 @@ def _make(release: str, image: Package, entry: Path, cache: Path, progress: Prog
         vmlinuz = _only(entry / "image", f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz")
         config = _only(entry / "image", f"boot/config-{release}", f"usr/lib/modules/{release}/config")
         compiler = prepare.compiler_of(config.read_text())
+        root = toolchain.provide(compiler.package, image.apt, cache=cache, progress=progress)
+        prepare.must_be_installed(compiler, root)
         with progress.step("decompress the kernel image"):
             (entry / "vmlinux").write_bytes(extract_vmlinux(vmlinuz.read_bytes()))
         build = entry / "build"
         build.mkdir()
-        source = fetch_source(image.source_version, cache=cache, progress=progress)
-        prepare.prepare(source, build, config=config, release=release, compiler=compiler, progress=progress)
+        source = fetch_source(image.source_version, cache=cache, progress=progress, release=release)
+        prepare.prepare(prepare.Tree(source, build, release, compiler.command, root), config, progress)
         shutil.copyfile(entry / "Module.symvers", build / "Module.symvers")
         kernel = Kernel(
             release=release,
@@ -104,7 +107,7 @@ def _make(release: str, image: Package, entry: Path, cache: Path, progress: Prog
             source_version=image.source_version,
             arch=image.arch,
             build_id=Image.open(entry / "vmlinux").build_id,
-            compiler=compiler,
+            compiler=compiler.command,
             source=source,
             build=build,
             config=config,
@@ -113,6 +116,7 @@ def _make(release: str, image: Package, entry: Path, cache: Path, progress: Prog
             image=entry / "vmlinux",
             modules=_only(entry / "image", f"lib/modules/{release}", f"usr/lib/modules/{release}"),
             image_deb=debs[0],
+            toolchain=root,
         )
         store.write_through(entry / _JSON, kernel.to_json().encode())
     return kernel

@@ -16,18 +16,21 @@ from pathlib import Path
 
 from kmend_builder.errors import BuildError
 from kmend_builder.kernel import store
+from kmend_builder.kernel.aptconf import MACHINE, Apt
 from kmend_builder.kernel.failures import DamagedPackage, VersionGone
 from kmend_builder.kernel.tool import run
 from kmend_builder.progress import Progress
 
 _UPDATE_HINT = "run apt-get update if the package lists may be old"
-_BUILT_USING = re.compile(r"\blinux \(= ([^)]+)\)")
+# Debian names the source package "linux"; a second series of a release carries its number ("linux-6.12").
+_SOURCE = re.compile(r"linux(?:-\d+\.\d+)?\Z")
+_BUILT_USING = re.compile(r"(?:^|, )linux(?:-\d+\.\d+)? \(= ([^)]+)\)")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+\Z")
 
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """One version of a package in apt's index. `fields` holds all its control fields."""
+    """One version of a package in apt's index. `fields` holds all its control fields, `apt` knows where it is."""
 
     name: str
     version: str
@@ -35,6 +38,7 @@ class Package:
     sha256: str
     size: int
     fields: Mapping[str, str]
+    apt: Apt = MACHINE
 
     @property
     def file_name(self) -> str:
@@ -43,7 +47,7 @@ class Package:
 
     @property
     def source_version(self) -> str:
-        """Version of the source package "linux" it was built from, e.g. "6.1.187-1".
+        """Version of the kernel's source package it was built from, e.g. "6.1.187-1".
 
         Signed images are built from another source package and name the real one in Built-Using.
 
@@ -54,7 +58,7 @@ class Package:
         if built_using:
             return built_using.group(1)
         name, _, version = self.fields.get("Source", self.name).partition(" ")
-        if name == "linux":
+        if _SOURCE.match(name):
             return version.strip(" ()") or self.version
         raise BuildError(
             f"{self.name} {self.version} does not say which source it was built from",
@@ -63,7 +67,7 @@ class Package:
         )
 
 
-def offered(name: str) -> list[Package]:
+def offered(name: str, apt: Apt = MACHINE) -> list[Package]:
     """All versions of a package in apt's index, newest first; empty if there are none.
 
     Raises:
@@ -73,14 +77,15 @@ def offered(name: str) -> list[Package]:
         raise BuildError(f"{name!r} is not a package name", hint="the release is what uname -r prints")
     what = f"can't ask apt for {name}"
     try:
-        return parse_stanzas(run(["apt-cache", "--quiet", "show", name], what=what, hint="the builder needs apt"))
+        argv = ["apt-cache", "--quiet", *apt.options, "show", name]
+        return parse_stanzas(run(argv, what=what, hint="the builder needs apt"), apt)
     except BuildError as error:
         if "No packages found" in error.why:
             return []
         raise
 
 
-def parse_stanzas(text: str) -> list[Package]:
+def parse_stanzas(text: str, apt: Apt = MACHINE) -> list[Package]:
     """The packages of `apt-cache show`, in its order; those without a file in the archive are left out."""
     packages = []
     for stanza in re.split(r"\n\s*\n", text):
@@ -94,23 +99,24 @@ def parse_stanzas(text: str) -> list[Package]:
                     fields["SHA256"],
                     int(fields["Size"]),
                     fields,
+                    apt,
                 )
             )
     return packages
 
 
-def find(name: str, version: str | None = None) -> Package:
+def find(name: str, version: str | None = None, apt: Apt = MACHINE) -> Package:
     """One version of a package, the newest if none is named.
 
     Raises:
         VersionGone: the archive has no such package, or not in that version.
     """
-    packages = offered(name)
+    packages = offered(name, apt)
     if not packages:
         raise VersionGone(
             f"the archive has no package {name}",
             why="old kernels leave the mirror after some weeks",
-            hint=f"{_UPDATE_HINT}{_alternatives(name)}",
+            hint=f"{_UPDATE_HINT}{_alternatives(name, apt)}",
         )
     for package in packages:
         if version in (None, package.version):
@@ -124,11 +130,11 @@ def find(name: str, version: str | None = None) -> Package:
     )
 
 
-def _alternatives(name: str) -> str:
+def _alternatives(name: str, apt: Apt) -> str:
     """The end of a hint: the packages with the most similar names."""
     start = "-".join(name.split("-")[:2]) + "-"
     try:
-        known = run(["apt-cache", "pkgnames", start], what="can't ask apt for package names").split()
+        known = run(["apt-cache", *apt.options, "pkgnames", start], what="can't ask apt for package names").split()
     except BuildError:
         return ""  # a better hint is not worth another error
     there = [other for other in known if not other.endswith(("-dbg", "-unsigned"))]
@@ -159,7 +165,7 @@ def _download(package: Package, target: Path) -> None:
     target.parent.mkdir(parents=True)
     with store.room_for(package.file_name), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         run(
-            ["apt-get", "--quiet", "download", f"{package.name}={package.version}"],
+            ["apt-get", "--quiet", *package.apt.options, "download", f"{package.name}={package.version}"],
             cwd=Path(scratch),
             what=f"can't download {package.name} {package.version}",
             hint=_UPDATE_HINT,

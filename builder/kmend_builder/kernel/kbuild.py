@@ -20,7 +20,7 @@ from kmend_builder.kernel.modules import module_files, module_name
 
 VMLINUX = "vmlinux"
 _FILE = "kbuild.json"
-_SCHEMA = 1
+_SCHEMA = 2
 # Programs of their own that are embedded in vmlinux or in the boot image. The arch Makefile has them made by rules
 # that no Kbuild file above them mentions.
 _EMBEDDED = {
@@ -43,12 +43,19 @@ class KbuildMap:
         shared: objects that are linked into several modules -> all of them.
         embedded: objects of embedded programs -> "vdso", "boot", "realmode" or "purgatory".
         modules: all modules.
+        outside: objects that a Kbuild file of another directory lists -> the target's name there. Made under their
+            plain name they would be compiled as part of nothing: without -DMODULE and objtool.
     """
 
     objects: Mapping[str, str]
     shared: Mapping[str, tuple[str, ...]]
     embedded: Mapping[str, str]
     modules: frozenset[str]
+    outside: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def target(self, object_path: str) -> str:
+        """The name under which Kbuild makes an object."""
+        return self.outside.get(object_path, object_path)
 
     def owner(self, object_path: str) -> str | None:
         """What an object is linked into, None if this kernel does not build it."""
@@ -88,7 +95,8 @@ def collect(evaluate: Callable[[str], Directory], exists: Callable[[str], bool],
     objects = {path: _first(owners) for path, owners in sorted(walk.owners.items())}
     embedded = {path: kind for path, kind in sorted(walk.embedded.items()) if path not in objects}
     shared = {path: tuple(sorted(names)) for path, names in sorted(walk.owners.items()) if len(names) > 1}
-    return KbuildMap(objects | dict.fromkeys(embedded, VMLINUX), shared, embedded, frozenset(modules))
+    outside = {path: name for path, name in sorted(walk.outside.items()) if path in objects and path not in walk.own}
+    return KbuildMap(objects | dict.fromkeys(embedded, VMLINUX), shared, embedded, frozenset(modules), outside)
 
 
 def _first(owners: Iterable[str]) -> str:
@@ -105,6 +113,8 @@ class _Walk:
         self._seen: dict[str, bool] = {}
         self.owners: dict[str, set[str]] = {}
         self.embedded: dict[str, str] = {}
+        self.outside: dict[str, str] = {}
+        self.own: set[str] = set()
 
     def run(self) -> None:
         level = {".": True} | dict.fromkeys(_EMBEDDED, False)
@@ -129,6 +139,7 @@ class _Walk:
             below[path] = below.get(path, False) or builtin
 
     def _add(self, path: str, directory: Directory, builtin: bool) -> None:
+        self.outside |= directory.outside
         if path in _EMBEDDED:
             inside = [*directory.loose, *_parts(directory.library), *_parts(directory.builtin)]
             # libstub renames the symbols of foo.o into foo.stub.o and links only that.
@@ -138,6 +149,8 @@ class _Walk:
         if builtin:
             for part in (*_parts(directory.builtin), *_parts(directory.library)):
                 self.owners.setdefault(part, set()).add(VMLINUX)
+        listed = {part for table in (directory.builtin, directory.library, directory.modular) for part in _parts(table)}
+        self.own |= listed - set(directory.outside)
         for target, parts in directory.modular.items():
             for part in parts:
                 self.owners.setdefault(part, set()).add(module_name(target))
@@ -169,6 +182,6 @@ def _load(path: Path) -> KbuildMap | None:
         if value["schema"] != _SCHEMA:
             return None
         shared = {key: tuple(names) for key, names in value["shared"].items()}
-        return KbuildMap(value["objects"], shared, value["embedded"], frozenset(value["modules"]))
+        return KbuildMap(value["objects"], shared, value["embedded"], frozenset(value["modules"]), value["outside"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

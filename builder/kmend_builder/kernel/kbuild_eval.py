@@ -10,11 +10,11 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 
 from kmend_builder.errors import BuildError
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.tool import environment, last_words
+from kmend_builder.kernel.toolchain import inside
 
 # Printed by make as "@kind|object|part part …"; a simple object has no parts.
 _FRAGMENT = r"""
@@ -59,6 +59,8 @@ class Directory:
         builtin, modular, library: object -> its parts; a simple object is its own only part.
         loose: objects made by rules of the directory's own, for something other than vmlinux and modules.
         down_builtin, down_modular, down_other: the directories below that are visited, by how.
+        outside: objects whose source is in another directory -> the name this directory's Kbuild file has for them,
+            e.g. "virt/kvm/kvm_main.o" -> "arch/x86/kvm/../../../virt/kvm/kvm_main.o".
     """
 
     builtin: Mapping[str, tuple[str, ...]]
@@ -68,6 +70,7 @@ class Directory:
     down_builtin: tuple[str, ...]
     down_modular: tuple[str, ...]
     down_other: tuple[str, ...]
+    outside: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Evaluator:
@@ -90,17 +93,19 @@ class Evaluator:
         """
         argv = ["make", "-rRs", "-f", "-", f"obj={path}", f"src={self._src.format(dir=path)}"]
         what = f"can't evaluate the Kbuild file of {path}"
-        output = _make(argv, _FRAGMENT, self._kernel.build, self._environment, what)
+        output = _make(self._kernel, argv, _FRAGMENT, self._environment, what)
         return parse(path, output)
 
 
 def parse(path: str, output: str) -> Directory:
     """Turn make's lines for directory `path` into paths from the top."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
+    outside: dict[str, str] = {}
     for line in output.splitlines():
         if line.startswith("@") and line.count("|") == 2:
             kind, name, parts = line[1:].split("|")
             key = _join(path, name) if name else ""
+            outside |= {_join(path, part): f"{path}/{part}" for part in (name, *parts.split()) if ".." in part}
             found.setdefault(kind, {})[key] = tuple(_join(path, part) for part in parts.split()) or (key,) * bool(key)
     return Directory(
         builtin=found.get("y", {}),
@@ -110,6 +115,7 @@ def parse(path: str, output: str) -> Directory:
         down_builtin=found.get("dir-y", {}).get("", ()),
         down_modular=found.get("dir-m", {}).get("", ()),
         down_other=found.get("subdir", {}).get("", ()),
+        outside={path: name for path, name in outside.items() if path.endswith(".o")},
     )
 
 
@@ -119,14 +125,18 @@ def _join(path: str, name: str) -> str:
 
 def _exported(kernel: Kernel) -> dict[str, str]:
     """The environment the top Makefile gives to the makes below it."""
-    argv = ["make", "-rRs", "-f", "-", "sub_make_done=1", f"abs_srctree={kernel.source}", f"abs_objtree={kernel.build}"]
+    # Without --no-print-directory the Makefile of 6.10 and later starts another make, where nothing is evaluated.
+    argv = ["make", "-rRs", "--no-print-directory", "-f", "-", "sub_make_done=1"]
+    argv += [f"abs_srctree={kernel.source}", f"abs_objtree={kernel.build}"]
     argv += [f"CC={kernel.compiler}", f"KERNELRELEASE={kernel.release}", "kmend-env"]
-    output = _make(argv, _TOP, kernel.build, environment(), "can't evaluate the kernel's Makefile")
+    output = _make(kernel, argv, _TOP, environment(), "can't evaluate the kernel's Makefile")
     pairs = (item.partition("=") for item in output.split("\0") if "=" in item)
     return {name: value for name, _, value in pairs if name not in _OF_MAKE}
 
 
-def _make(argv: list[str], text: str, cwd: Path, env: Mapping[str, str], what: str) -> str:
+def _make(kernel: Kernel, argv: list[str], text: str, env: Mapping[str, str], what: str) -> str:
+    cwd = kernel.build
+    argv = inside(kernel.toolchain, argv, cwd)
     done = subprocess.run(
         argv, input=text, cwd=cwd, env=dict(env), capture_output=True, text=True, errors="replace", check=False
     )

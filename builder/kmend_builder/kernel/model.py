@@ -28,6 +28,7 @@ class Kernel:
         image: the vmlinux ELF file that was in it (no symbol table).
         modules: `lib/modules/<release>`, with `kernel/…/*.ko`.
         image_deb: the package file the image comes from.
+        toolchain: root of the tree whose programs compile for it, "/" for this machine (toolchain.py).
     """
 
     release: str
@@ -44,6 +45,7 @@ class Kernel:
     image: Path
     modules: Path
     image_deb: Path
+    toolchain: Path = Path("/")
 
     @property
     def cache_dir(self) -> Path:
@@ -62,7 +64,7 @@ class Kernel:
         Raises:
             BuildError: not JSON, or fields missing, unknown or not text.
         """
-        value = _json_object(text)
+        value = {"toolchain": "/"} | _json_object(text)  # entries made before there was another have none
         fields = {field.name: field.type for field in dataclasses.fields(cls)}
         odd = sorted(set(fields) ^ set(value)) or [key for key in fields if not isinstance(value[key], str)]
         if odd:

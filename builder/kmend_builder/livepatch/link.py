@@ -9,7 +9,7 @@ from pathlib import Path
 from kmend_builder.elf.read import read_object
 from kmend_builder.elf.write import write_object
 from kmend_builder.errors import BuildError
-from kmend_builder.kernel import tool
+from kmend_builder.kernel import objtool, tool, toolchain
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.livepatch import glue
 from kmend_builder.livepatch.assemble import Assembled
@@ -52,7 +52,9 @@ def link(kernel: Kernel, assembled: Assembled, exports: dict[str, Export], name:
 def _make(kernel: Kernel, build: Path) -> None:
     """Undefined livepatch symbols are expected here, so modpost only warns; convert() checks what is left."""
     argv = ["make", "-C", str(kernel.build), f"M={build}", f"CC={kernel.compiler}", f"KERNELRELEASE={kernel.release}"]
-    argv += ["KBUILD_MODPOST_WARN=1", "DEBUG_CFLAGS=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
+    argv += ["KBUILD_MODPOST_WARN=1", "DEBUG_CFLAGS=", "CONFIG_DEBUG_INFO_BTF_MODULES="]
+    argv += [*objtool.for_module(kernel.config.read_text()), "modules"]
+    argv = toolchain.inside(kernel.toolchain, argv, build)
     environment = {**tool.environment(), "KBUILD_BUILD_TIMESTAMP": "1970-01-01"}
     done = subprocess.run(
         argv, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=environment

@@ -10,10 +10,9 @@ import re
 from pathlib import Path
 
 from kmend_builder.errors import BuildError
+from kmend_builder.kernel.aptconf import acquire_options
 from kmend_builder.prove.images import run_tool
 
-# How this machine reaches its archives; everything else of apt's configuration is its own business.
-_PASSED_ON = re.compile(r"Acquire::(?:(?:http|https|ftp)::|Check-|AllowReleaseInfoChange|Retries|By-Hash|Proxy)")
 _FORMAT = "$(ORIGIN)\t$(SOURCESENTRY)"
 
 
@@ -51,11 +50,6 @@ def source_files(listing: str, origin: str) -> tuple[Path, ...]:
         if name.lower() == origin.lower() and entry:
             found[Path(entry.rsplit(":", 1)[0])] = None
     return tuple(found)
-
-
-def acquire_options(dump: str) -> tuple[str, ...]:
-    """The lines of `apt-config dump` that say how to reach an archive (proxy, validity, retries)."""
-    return tuple(line for line in dump.splitlines() if _PASSED_ON.match(line) and not line.endswith('"";'))
 
 
 def candidate_versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -52,6 +52,15 @@ def test_owners() -> None:
     assert result.modules == {"test_mod", "foo", "bar", "baz", "net", "dev"}
 
 
+def test_objects_of_another_directory_keep_the_name_that_directory_makes_them_by() -> None:
+    result = evaluate(TREE)
+    assert result.outside == {"mm/common.o": "kernel/../mm/common.o"}
+    assert result.target("mm/common.o") == "kernel/../mm/common.o"
+    # drivers lists this one itself, lib as well
+    assert result.target("drivers/foo_shared.o") == "drivers/foo_shared.o"
+    assert result.target("kernel/fork.o") == "kernel/fork.o"
+
+
 def test_built_in_objects_below_a_modular_directory_are_not_linked() -> None:
     assert evaluate(TREE).owner("net/forgotten.o") is None
     assert evaluate(TREE).owner("net/core/also_forgotten.o") is None

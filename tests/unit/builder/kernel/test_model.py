@@ -15,6 +15,7 @@ TEXTS = ("release", "version", "source_version", "arch", "build_id", "compiler")
 
 def kernel(root: Path = Path("/cache/kernels/one")) -> Kernel:
     places = {field.name: root / field.name for field in dataclasses.fields(Kernel) if field.name not in TEXTS}
+    places["toolchain"] = Path("/")
     return Kernel("6.1.0-53-cloud-amd64", "6.1.187-1", "6.1.187-1", "amd64", "ab" * 20, "gcc-12", **places)
 
 
@@ -23,6 +24,12 @@ def test_json_round_trip() -> None:
     assert Kernel.from_json(text) == kernel()
     assert text.endswith("}\n")
     assert kernel().cache_dir == Path("/cache/kernels/one")
+
+
+def test_a_kernel_kept_before_there_were_toolchains_is_compiled_by_this_machine() -> None:
+    value = json.loads(kernel().to_json())
+    del value["toolchain"]
+    assert Kernel.from_json(json.dumps(value)).toolchain == Path("/")
 
 
 @pytest.mark.parametrize("field", ["release", "image_deb"])

@@ -34,20 +34,20 @@ def log(compiler: Compiler) -> list[str]:
 
 
 def test_what_is_missing_is_made_in_one_go_and_once(compiler: Compiler) -> None:
-    compiler.prepare(["a.o"])
-    compiler.prepare(["c.o", "a.o", "b.o"])
-    compiler.prepare(["a.o", "b.o", "c.o"])
+    compiler.keep(["a.o"])
+    compiler.keep(["c.o", "a.o", "b.o"])
+    compiler.keep(["a.o", "b.o", "c.o"])
     assert log(compiler) == ["a.o", "b.o c.o"]
 
 
 def test_an_object_without_its_command_line_is_missing(compiler: Compiler) -> None:
     (compiler.units / "a.o").touch()
-    compiler.prepare(["a.o"])
+    compiler.keep(["a.o"])
     assert log(compiler) == ["a.o"]
 
 
 def test_only_those_wait_who_have_something_to_make(compiler: Compiler) -> None:
-    compiler.prepare(["a.o"])
+    compiler.keep(["a.o"])
     with store.locked(compiler.units):
         there = in_background(compiler, "a.o")
         missing = in_background(compiler, "b.o")
@@ -59,6 +59,6 @@ def test_only_those_wait_who_have_something_to_make(compiler: Compiler) -> None:
 
 
 def in_background(compiler: Compiler, name: str) -> threading.Thread:
-    thread = threading.Thread(target=compiler.prepare, args=([name],))
+    thread = threading.Thread(target=compiler.keep, args=([name],))
     thread.start()
     return thread

@@ -4,7 +4,7 @@
 import pytest
 
 from kmend_builder.kernel.failures import CompilerMissing, ConfigDiffers
-from kmend_builder.kernel.prepare import compiler_of, must_agree
+from kmend_builder.kernel.prepare import Compiler, compiler_of, must_agree, must_be_installed
 
 from .fakes import FakeApt
 
@@ -12,22 +12,32 @@ VERSION = "(Debian 77.2.0-14) 77.2.0"
 CONFIG = f'CONFIG_X=y\nCONFIG_CC_VERSION_TEXT="gcc-77 {VERSION}"\n'
 
 
+COMPILER = Compiler("gcc-77", "gcc-77", f"gcc-77 {VERSION}")
+PREFIXED = Compiler("x86_64-linux-gnu-gcc-77", "gcc-77", f"x86_64-linux-gnu-gcc-77 {VERSION}")
+
+
+def test_the_compiler_of_a_configuration() -> None:
+    assert compiler_of(CONFIG) == COMPILER
+    assert compiler_of(CONFIG.replace('"gcc-77', '"x86_64-linux-gnu-gcc-77')) == PREFIXED
+
+
 def test_the_installed_compiler_of_that_version(apt: FakeApt) -> None:
     apt.program("gcc-77", f"echo 'gcc-77 {VERSION}'; echo 'more text'")
-    assert compiler_of(CONFIG) == "gcc-77"
-    assert compiler_of(CONFIG.replace('"gcc-77', '"x86_64-linux-gnu-gcc-77')) == "gcc-77"
+    must_be_installed(COMPILER)
+    apt.program("x86_64-linux-gnu-gcc-77", f"echo 'x86_64-linux-gnu-gcc-77 {VERSION}'")
+    must_be_installed(PREFIXED)
 
 
 def test_another_version_is_refused(apt: FakeApt) -> None:
     apt.program("gcc-77", "echo 'gcc-77 (Debian 77.2.0-15) 77.2.0'")
     with pytest.raises(CompilerMissing, match=r"gcc-77 is another version: .*77\.2\.0-15") as caught:
-        compiler_of(CONFIG)
+        must_be_installed(COMPILER)
     assert caught.value.hint == "apt-get install gcc-77=77.2.0-14"
 
 
 def test_a_missing_compiler_is_refused_with_what_to_install() -> None:
     with pytest.raises(CompilerMissing, match="gcc-77 is not installed") as caught:
-        compiler_of(CONFIG)
+        must_be_installed(COMPILER)
     assert caught.value.hint == "apt-get install gcc-77=77.2.0-14"
 
 
@@ -50,6 +60,7 @@ SHIPPED = "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\nCONFIG_LD_VERSION=2400
         SHIPPED + 'CONFIG_BUILD_SALT=""\nCONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n',
         SHIPPED + "# CONFIG_D is not set\n",
         SHIPPED.replace("# CONFIG_C is not set\n", ""),
+        SHIPPED + "CONFIG_RUSTC_HAS_THIS=y\nCONFIG_BINDGEN_VERSION_TEXT=7\n",
     ],
 )
 def test_harmless_differences(made: str) -> None:
@@ -68,3 +79,10 @@ def test_harmless_differences(made: str) -> None:
 def test_other_differences_are_refused(made: str, message: str) -> None:
     with pytest.raises(ConfigDiffers, match=message):
         must_agree(SHIPPED, made)
+
+
+def test_what_rustc_can_do_matters_to_a_kernel_with_rust() -> None:
+    with_rust = SHIPPED + "CONFIG_RUST=y\n"
+    must_agree(with_rust, with_rust)
+    with pytest.raises(ConfigDiffers, match="CONFIG_RUSTC_HAS_THIS=None became y"):
+        must_agree(with_rust, with_rust + "CONFIG_RUSTC_HAS_THIS=y\n")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kmend_builder.errors import BuildError
-from kmend_builder.prove.aptsrc import acquire_options, source_files
+from kmend_builder.kernel.aptconf import acquire_options
+from kmend_builder.prove.aptsrc import source_files
 from kmend_builder.prove.rootfs import kernel_release, newest_release
 
 

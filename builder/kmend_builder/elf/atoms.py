@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from kmend_builder.elf import constants as c
 from kmend_builder.elf.insn import trailing_bytes
 from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
+from kmend_builder.elf.names import prefix_of
 
 
 class Kind(enum.Enum):
@@ -136,6 +137,11 @@ class Layout:
         atom = atoms[index]
         return atom if offset <= atom.end else None
 
+    def padding(self, function: Atom) -> Atom | None:
+        """The `__pfx_` atom that ends where a function starts: nops that call thunks are written into at boot."""
+        before = self.at(function.section, function.start - 1) if function.start else None
+        return before if before is not None and prefix_of(before.name) in _names(function) else None
+
     def target(self, site: Section, reloc: Reloc) -> Target:
         """What the relocation of section `site` refers to."""
         symbol = reloc.symbol
@@ -170,6 +176,10 @@ class Layout:
         if owner is None:
             return 4
         return trailing_bytes(owner.data, reloc.offset - owner.start)
+
+
+def _names(atom: Atom) -> list[str]:
+    return [symbol.name for symbol in atom.symbols]
 
 
 def _literal(section: Section, offset: int) -> bytes:

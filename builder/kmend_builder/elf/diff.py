@@ -144,7 +144,7 @@ def _comparable(atom: Atom) -> bool:
     """Atoms with a meaning of their own: not tables, literals, or constants compared where they are used."""
     if atom.kind is Kind.ANONYMOUS or atom.section.name in TABLES or atom.section.name == orc.TABLE.companion:
         return False
-    if names.padding(atom.name):
+    if names.prefix_of(atom.name):
         return False
     if atom.section.strings and not atom.section.name.startswith("__ksymtab"):
         return False

@@ -62,9 +62,9 @@ def source_function(name: str) -> str:
     return _CLONE.sub("", name)
 
 
-def padding(name: str) -> bool:
-    """objtool's symbol for the no-ops in front of a function (tools/objtool/check.c, add_prefix_symbol())."""
-    return name.startswith("__pfx_")
+def prefix_of(name: str) -> str | None:
+    """`foo` for `__pfx_foo`, objtool's name for the padding before a function (CONFIG_PREFIX_SYMBOLS)."""
+    return name.removeprefix("__pfx_") if name.startswith("__pfx_") else None
 
 
 def init_section(name: str) -> bool:

@@ -6,6 +6,7 @@ from kmend_builder.elf.atoms import Kind
 from kmend_builder.elf.model import Section
 from kmend_builder.elf.special import TABLES
 from kmend_builder.errors import ElfError
+from kmend_builder.livepatch import runtime_const
 from kmend_builder.livepatch.sections import plain_data
 from kmend_builder.livepatch.units import UnitResult
 
@@ -23,13 +24,14 @@ _KNOWN = (".text", ".data", ".rodata", ".bss", ".exit", ".init", ".ref", ".altin
 
 
 def check(unit: UnitResult) -> list[str]:
-    """Refuse an unnamed table that refers to a function to redirect, and a differing table of a kind not known.
+    """Refuse an unnamed table that refers to a function the live patch holds, and a differing one of an unknown kind.
 
     Raises:
         ElfError: not a judgement on the fix, but on this builder.
     """
     _check_tables(unit)
-    redirected = set(unit.redirected)
+    included = {atom for atom in unit.diff.patched.functions() if unit.twin(atom) is None}
+    included |= {*unit.redirected, *unit.carried, *unit.changed}
     layout = unit.diff.patched
     for section in layout.obj.sections:
         if not section.alloc or section.code or known(section):
@@ -37,7 +39,7 @@ def check(unit: UnitResult) -> list[str]:
         if any(atom.kind is not Kind.ANONYMOUS for atom in layout.in_section(section)):
             continue
         for reloc in section.relocs:
-            if layout.target(section, reloc).atom in redirected:
+            if layout.target(section, reloc).atom in included:
                 raise ElfError(
                     f"unknown section {section.name} in {unit.unit}",
                     why="it refers to changed code",
@@ -63,6 +65,7 @@ def known(section: Section) -> bool:
     """Ordinary code and data, tables that are handled, and metadata."""
     return (
         section.name in TABLES
+        or section.name.startswith(runtime_const.PREFIX)
         or section.name.startswith(_KNOWN)
         or names.metadata_section(section.name)
         or names.init_section(section.name)

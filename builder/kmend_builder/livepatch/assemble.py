@@ -12,11 +12,11 @@ from kmend_builder.elf import constants as c
 from kmend_builder.elf.atoms import Atom, Kind, Target
 from kmend_builder.elf.model import ObjectFile, Reloc, Section, Symbol
 from kmend_builder.errors import Refused
-from kmend_builder.livepatch import aux
+from kmend_builder.livepatch import aux, runtime_const
 from kmend_builder.livepatch.aux import AuxCopier
 from kmend_builder.livepatch.literals import Literals
 from kmend_builder.livepatch.resolve import Import, Klp, Resolver
-from kmend_builder.livepatch.sections import padding, section_name
+from kmend_builder.livepatch.sections import section_name
 from kmend_builder.livepatch.select import Selection
 from kmend_builder.livepatch.tables import TableWriter
 from kmend_builder.match.match import Matched
@@ -81,20 +81,22 @@ class _Assembler:
         return Assembled(self.obj, self.redirects, pinned, self.notes)
 
     def _place(self, selection: Selection, atom: Atom) -> None:
-        front = padding(selection.unit.diff.patched, atom)
+        # The kernel writes call thunks into the padding before a function (arch/x86/kernel/callthunks.c)
+        padding = selection.unit.diff.patched.padding(atom)
+        before = padding.data if padding is not None else b""
         section = Section(
             section_name(atom),
             atom.section.type,
             atom.section.flags & ~(c.SHF_GROUP | c.SHF_MERGE | c.SHF_STRINGS),
             atom.section.align,
             0,
-            b"" if atom.section.type == c.SHT_NOBITS else front + atom.data,
-            len(front) + atom.size,
+            b"" if atom.section.type == c.SHT_NOBITS else before + atom.data,
+            len(before) + atom.size,
         )
         self.obj.sections.append(section)
         kind = c.STT_FUNC if atom.kind is Kind.FUNCTION else c.STT_OBJECT
         bind = c.STB_GLOBAL if atom.name in _provides(selection) and not atom.local else c.STB_LOCAL
-        symbol = Symbol(atom.name, len(front), atom.size, bind, kind, section)
+        symbol = Symbol(atom.name, len(before), atom.size, bind, kind, section)
         self.obj.symbols.append(symbol)
         if bind == c.STB_GLOBAL:
             self.provided[atom.name] = symbol
@@ -102,11 +104,25 @@ class _Assembler:
         self.labels[atom] = symbol
 
     def _relocate(self, selection: Selection, atom: Atom) -> None:
+        moved = self.labels[atom].value - atom.start
         for reloc in atom.relocs:
             target = selection.unit.diff.patched.target(atom.section, reloc)
             symbol, addend = self._translate(selection, atom.section, reloc, target)
-            offset = reloc.offset - atom.start + self.labels[atom].value
-            self.pieces[atom].relocs.append(Reloc(offset, reloc.type, symbol, addend))
+            self.pieces[atom].relocs.append(Reloc(reloc.offset + moved, reloc.type, symbol, addend))
+        self._load_constants(selection, atom)
+
+    def _load_constants(self, selection: Selection, atom: Atom) -> None:
+        """Constants that the kernel writes into its code at boot are read from their variables here."""
+        layout, piece = selection.unit.diff.patched, self.pieces[atom]
+        for found in runtime_const.constants_of(layout, atom):
+            variable = layout.obj.symbol(found.variable)
+            inside = layout.at(variable.section, variable.value) if variable and variable.section else None
+            twin = self.resolver.existing(selection.unit, inside) if inside is not None else None
+            provider = twin or self.resolver.symbol(selection.unit, found.variable)
+            at = self.labels[atom].value + found.offset
+            piece.data = runtime_const.as_load(piece.data, at)
+            piece.relocs.append(Reloc(at + 3, c.R.PC32, self._undefined(provider), -4))
+        piece.relocs.sort(key=lambda reloc: reloc.offset)
 
     def _translate(self, selection: Selection, site: Section, reloc: Reloc, target: Target) -> tuple[Symbol, int]:
         """The symbol and addend a relocation gets in the new object."""
@@ -141,8 +157,7 @@ class _Assembler:
             assert twin is not None
             matched = selection.unit.match.functions[twin]
             label = f"kmend_new_{len(self.redirects)}"
-            start = self.labels[atom].value
-            alias = Symbol(label, start, atom.size, c.STB_GLOBAL, c.STT_FUNC, self.pieces[atom])
+            alias = Symbol(label, self.labels[atom].value, atom.size, c.STB_GLOBAL, c.STT_FUNC, self.pieces[atom])
             self.obj.symbols.append(alias)
             self.redirects.append(Redirect(selection.unit.object, matched.name, matched.sympos, label, matched))
 

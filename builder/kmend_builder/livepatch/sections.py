@@ -7,13 +7,9 @@ a table, or lies where it does for a reason, and its copy in plain .data would b
 
 from kmend.reasons import Reason
 from kmend_builder.elf import constants as c
-from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.errors import ElfError, Refused
 
-# CONFIG_FUNCTION_PADDING_BYTES, 16 wherever it is set on x86-64
-_PADDING = 16
-_NOP = b"\x90"
 _PERCPU = ".data..percpu"
 # Special only in where the linker script puts them, for speed or for write protection after boot
 _PLACED = (".data..read_mostly", ".data..ro_after_init", ".data..cacheline_aligned", ".data..page_aligned")
@@ -31,24 +27,6 @@ def section_name(atom: Atom) -> str:
         return "__dyndbg"
     prefix = ".bss" if atom.section.type == c.SHT_NOBITS else ".data" if atom.section.writable else ".rodata"
     return f"{prefix}.{atom.name}"
-
-
-def padding(layout: Layout, atom: Atom) -> bytes:
-    """The no-ops in front of a function that the kernel may write code into.
-
-    With CONFIG_CALL_PADDING every function has them (gcc's -fpatchable-function-entry=16,16), and objtool gives them a
-    symbol `__pfx_<name>`; arch/x86/kernel/callthunks.c counts on them for every function of a module that is called.
-    """
-    start = atom.start - _PADDING
-    if atom.kind is not Kind.FUNCTION or start < 0:
-        return b""
-    front = atom.section.data[start : atom.start]
-    taken = any(
-        other.end > start and not names.padding(other.name)
-        for other in layout.in_section(atom.section)
-        if other.start < atom.start
-    )
-    return front if front == _NOP * _PADDING and not taken else b""
 
 
 def check_movable(layout: Layout, atom: Atom, source: str) -> None:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 
 from kmend_builder.elf import constants as c
 from kmend_builder.elf import names
@@ -13,6 +14,9 @@ from kmend_builder.match.bytes import compare
 from kmend_builder.match.space import Space
 
 _MASK = (1 << 64) - 1
+# What the reasons of a mismatch say; causes.py tells them apart.
+NO_SYMBOL = "no symbol of this name"
+OTHER_CONSTANT = "another constant: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +66,15 @@ class _Matcher:
         self.layout = layout
         self.space = space
         self.result = ObjectMatch(space)
+        self._read: set[Atom] = set()
 
     def run(self) -> ObjectMatch:
         open_: dict[Atom, dict[int, _Comparison]] = {}
         for atom in self.layout.functions():
-            if names.init_section(atom.section.name) or atom.section.name.startswith((".altinstr", ".static_call")):
+            if not _patchable(atom):
                 continue
             open_[atom] = self._candidates(atom)
-        while self._settle(open_):
+        while self._settle(open_) or self._read_data(open_):
             pass
         for atom, candidates in open_.items():
             if candidates:
@@ -78,7 +83,7 @@ class _Matcher:
 
     def _candidates(self, atom: Atom) -> dict[int, _Comparison]:
         found: dict[int, _Comparison] = {}
-        why = "no symbol of this name"
+        why = NO_SYMBOL
         for symbol in atom.symbols:
             for shipped in self.space.named(symbol.name):
                 comparison = self._compare(atom, shipped.address)
@@ -110,6 +115,33 @@ class _Matcher:
                 del open_[atom]
         return progress
 
+    def _read_data(self, open_: Mapping[Atom, Mapping[int, _Comparison]]) -> bool:
+        """Take over what the pointers in data of known address hold; True if that was anything new.
+
+        An operations table is often all that refers to a static function, and it names one of several equal ones.
+        """
+        known = len(self.result.atoms)
+        for atom, address in list(self.result.atoms.items()):
+            if atom.kind is Kind.OBJECT and atom not in self._read:
+                self._read.add(atom)
+                for reloc in atom.relocs:
+                    if reloc.type == c.R.ABS64:
+                        self._follow(atom, address, reloc, open_)
+        return len(self.result.atoms) > known
+
+    def _follow(self, atom: Atom, address: int, reloc: Reloc, open_: Mapping[Atom, Mapping[int, _Comparison]]) -> None:
+        target = self.layout.target(atom.section, reloc)
+        field = self.space.read(address + reloc.offset - atom.start, 8)
+        if target.atom is None or field is None or target.atom in self.result.atoms:
+            return
+        value = int.from_bytes(field, "little") - target.addend & _MASK
+        if target.atom.kind is Kind.FUNCTION:
+            plausible = value in open_.get(target.atom, ())
+        else:
+            plausible = target.atom.name in self.space.names_at(value)
+        if plausible:
+            self.result.atoms[target.atom] = value
+
     def _consistent(self, atom: Atom, address: int, found: _Comparison) -> bool:
         known = self.result.atoms.get(atom)
         if known is not None and known != address:
@@ -129,15 +161,22 @@ class _Matcher:
                 digest = hashlib.sha256(data).hexdigest()
                 self.result.functions[atom] = Matched(symbol.name, address, found.size, sympos, digest)
                 return
-        self.result.mismatches[atom] = "no symbol of this name"
+        self.result.mismatches[atom] = NO_SYMBOL
 
     def _compare(self, atom: Atom, address: int) -> _Comparison:
         shipped = self.space.read_up_to(address, atom.size)
         fields = compare(atom, shipped, address)
-        result = _Comparison(fields.why, fields.size)
+        result = _Comparison(fields.why or self._compare_padding(atom, address), fields.size)
         for reloc, value in fields.values:
             result.why = result.why or self._deduce(atom, reloc, value, result)
         return result
+
+    def _compare_padding(self, atom: Atom, address: int) -> str:
+        """The nops before a function have a symbol of their own, but only the function tells whose they are."""
+        padding = self.layout.padding(atom)
+        if padding is None or self.space.read(address - padding.size, padding.size) == padding.data:
+            return ""
+        return "the padding before it differs"
 
     def _deduce(self, atom: Atom, reloc: Reloc, value: int, result: _Comparison) -> str:
         """Read a relocation backwards; a reason why it can't be, or an empty string."""
@@ -154,7 +193,7 @@ class _Matcher:
     def _check_literal(self, target: Target, address: int) -> str:
         assert target.content is not None
         if self.space.read(address, len(target.content)) != target.content:
-            return f"another constant: {target.content[:40]!r} is not at {address:#x}"
+            return f"{OTHER_CONSTANT}{target.content[:40]!r} is not at {address:#x}"
         return ""
 
     def _check_symbol(self, name: str, address: int, result: _Comparison) -> str:
@@ -190,7 +229,14 @@ class _Matcher:
             start = reloc.offset - atom.start
             end = start + c.RELOC_SIZE[reloc.type]
             ours[start:end] = shipped[start:end] = bytes(end - start)
-        return "" if ours == shipped else f"constant data {atom.name} differs"
+        return "" if ours == shipped else f"{OTHER_CONSTANT}data {atom.name} differs"
+
+
+def _patchable(atom: Atom) -> bool:
+    """Not init code, table contents, or the padding that is compared with its function."""
+    if names.init_section(atom.section.name) or names.prefix_of(atom.name):
+        return False
+    return not atom.section.name.startswith((".altinstr", ".static_call"))
 
 
 def _somewhere(space: Space, address: int) -> str:

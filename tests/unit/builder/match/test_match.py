@@ -130,7 +130,7 @@ def test_another_literal_is_a_mismatch() -> None:
 def test_another_constant_table_is_a_mismatch() -> None:
     result = _match(SOURCE, kernel_image(SOURCE.replace("27", "28"), OTHERS).space())
     assert set(_why(result)) == {"g"}
-    assert "constant data table" in _why(result)["g"]
+    assert "another constant: data table" in _why(result)["g"]
 
 
 def test_another_variable_is_a_mismatch() -> None:
@@ -180,6 +180,50 @@ def test_equal_functions_of_one_name_without_a_caller_are_ambiguous() -> None:
     assert ambiguous == {"twin": sorted(image.addresses("twin"))}
     assert result.functions == {}
     assert _match(lonely, kernel_image(lonely).space()).ambiguous == {}
+
+
+TABLE = """
+struct ops { int tag; int (*twin)(int); struct ops *next; };
+static struct ops inner = { 7, twin, 0 };
+static struct ops outer = { 8, 0, &inner };
+struct ops *FIND(void) { return &outer; }
+"""
+
+
+def test_equal_functions_of_one_name_are_told_by_the_table_that_points_to_them() -> None:
+    one, two = (TWIN + TABLE.replace("FIND", name) for name in ("find_one", "find_two"))
+    for sources in ((one, two), (two, one)):
+        image = kernel_image(*sources)
+        result = _match(one, image.space())
+        assert not result.mismatches
+        assert not result.ambiguous
+        first, second = sorted(image.addresses("twin"))
+        assert _functions(result)["twin"].address == (first if sources[0] == one else second)
+
+
+def test_a_pointer_to_something_else_tells_nothing() -> None:
+    one, two = (TWIN + TABLE.replace("FIND", name) for name in ("find_one", "find_two"))
+    image = kernel_image(one, two)
+    first = min(image.addresses("inner"))
+    memory = image.memory.write(first + 8, (image.address("find_two")).to_bytes(8, "little"))
+    result = _match(one, Space("vmlinux", memory, image.symbols))
+    assert {atom.name for atom in result.ambiguous} == {"twin"}
+
+
+# What gcc -fpatchable-function-entry=4,4 and objtool --prefix=4 leave before every function
+PADDED = """
+asm(".text; .globl __pfx_padded; .type __pfx_padded, @function; __pfx_padded: nop; nop; nop; nop;"
+    ".size __pfx_padded, 4; .globl padded; .type padded, @function; padded: ret; .size padded, 1");
+"""
+
+
+def test_the_padding_before_a_function_is_part_of_it() -> None:
+    image = kernel_image(PADDED)
+    result = _match(PADDED, image.space())
+    assert set(_functions(result)) == {"padded"}
+    assert not result.mismatches
+    damaged = _damaged(image, image.address("__pfx_padded") + 1)
+    assert _why(_match(PADDED, damaged)) == {"padded": "the padding before it differs"}
 
 
 def test_functions_of_one_name_are_told_by_their_code() -> None:

@@ -8,28 +8,35 @@ form that is followed here, instruction by instruction; everything else must be 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kmend_builder.elf import constants as c
 from kmend_builder.elf.atoms import Atom
 from kmend_builder.elf.insn import decode, immediate
 from kmend_builder.elf.model import Reloc
 
+Instruction = tuple[int, int, str, str]
+# A cache line: the least alignment inside functions that their own alignment of 16 does not make the same everywhere
+_LINE = 32
+_LONGEST_NOP = 11
+
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
     """Equal code of `size` shipped bytes, or why not; `values` are the addresses the relocated fields hold,
-    made absolute: for PC-relative ones the place is already added."""
+    made absolute: for PC-relative ones the place is already added. `places` maps offsets of the rebuilt code to those
+    of the shipped code where they may differ."""
 
     why: str = ""
     size: int = 0
     values: tuple[tuple[Reloc, int], ...] = ()
+    places: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 def compare(atom: Atom, shipped: bytes, address: int) -> Fields:
     """Compare `atom` with the bytes shipped at `address`."""
     result = _strict(atom, shipped, address)
-    if result.why and any(True for _ in atom.relocs):
+    if result.why and (atom.section.align >= _LINE or any(True for _ in atom.relocs)):
         relaxed = _Walk(atom, shipped, address).run()
         if not relaxed.why:
             return relaxed
@@ -69,13 +76,16 @@ class _Walk:
         self.values: list[tuple[Reloc, int]] = []
 
     def run(self) -> Fields:
-        theirs = iter(decode(self.shipped))
-        end = 0
-        for offset, size, name, operand in decode(self.atom.data):
-            other = next(theirs, None)
-            if other is None:
+        ours, theirs = list(decode(self.atom.data)), list(decode(self.shipped))
+        end = first = second = 0
+        while first < len(ours):
+            skipped = self._fill(ours, first, theirs, second)
+            first, second = first + skipped[0], second + skipped[1]
+            if first == len(ours) or second >= len(theirs):
                 return Fields("the shipped code ends before it")
-            at, length, other_name, other_operand = other
+            offset, size, name, operand = ours[first]
+            at, length, other_name, other_operand = theirs[second]
+            first, second = first + 1, second + 1
             self.places[offset] = at
             end = at + length
             if name != other_name or not self._same(offset, size, operand, at, length, other_operand):
@@ -84,7 +94,21 @@ class _Walk:
             return Fields("branches inside it lead elsewhere")
         if len(self.values) != len(self.relocs):
             return Fields("code that can't be decoded")
-        return Fields(size=end, values=tuple(self.values))
+        return Fields(size=end, values=tuple(self.values), places=self.places)
+
+    def _fill(self, ours: list[Instruction], first: int, theirs: list[Instruction], second: int) -> tuple[int, int]:
+        """How many nops to skip on both sides, because they align what follows and the addresses differ.
+
+        gcc 14 aligns the heads of tight loops to a cache line (pass_align_tight_loops). The assembler's fill then
+        depends on where the function lies. Only what it writes, up to an aligned place on both sides, is taken for it.
+        """
+        align = self.atom.section.align
+        one, other = _nops(ours, first), _nops(theirs, second)
+        if align < _LINE or one == other or not (_filling(one) and _filling(other)):
+            return 0, 0
+        after = ours[first][0] + sum(one) + self.atom.start
+        shipped_after = theirs[second][0] + sum(other) + self.address if second < len(theirs) else 1
+        return (0, 0) if after % align or shipped_after % align else (len(one), len(other))
 
     def _same(self, offset: int, size: int, operand: str, at: int, length: int, other: str) -> bool:
         fields = list(self._inside(offset, size))
@@ -113,6 +137,25 @@ class _Walk:
 
     def _branch(self, ours: int, theirs: int) -> bool:
         return _direct_branch(self.atom.data, ours) and _direct_branch(self.shipped, theirs)
+
+
+def slack(atom: Atom) -> int:
+    """How many more bytes than rebuilt may be shipped: those that align what is inside the function."""
+    return atom.size + atom.section.align if atom.section.align >= _LINE else 0
+
+
+def _nops(code: list[Instruction], index: int) -> list[int]:
+    """The sizes of the nops from an instruction on."""
+    found = []
+    while index < len(code) and code[index][2].endswith("nop"):
+        found.append(code[index][1])
+        index += 1
+    return found
+
+
+def _filling(nops: list[int]) -> bool:
+    """The assembler fills with the longest nops it has and one for the rest (gas, i386_generate_nops())."""
+    return all(size == _LONGEST_NOP for size in nops[:-1])
 
 
 def _direct_branch(code: bytes, offset: int) -> bool:

@@ -10,7 +10,7 @@ from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout, Target
 from kmend_builder.elf.model import Reloc
 from kmend_builder.elf.signature import named_by_content
-from kmend_builder.match.bytes import compare
+from kmend_builder.match.bytes import compare, slack
 from kmend_builder.match.space import Space
 
 _MASK = (1 << 64) - 1
@@ -164,7 +164,7 @@ class _Matcher:
         self.result.mismatches[atom] = NO_SYMBOL
 
     def _compare(self, atom: Atom, address: int) -> _Comparison:
-        shipped = self.space.read_up_to(address, atom.size)
+        shipped = self.space.read_up_to(address, atom.size + slack(atom))
         fields = compare(atom, shipped, address)
         result = _Comparison(fields.why or self._compare_padding(atom, address), fields.size)
         for reloc, value in fields.values:
@@ -188,7 +188,20 @@ class _Matcher:
             return self._check_symbol(target.symbol.name, address, result)
         if target.atom is None:
             return ""
+        if target.atom is not atom and target.atom.kind is Kind.FUNCTION and slack(target.atom):
+            address = self._start(target.atom, address, target.addend + (4 if reloc.type in c.PC_RELATIVE else 0))
         return self._check_atom(atom, target.atom, address, result)
+
+    def _start(self, atom: Atom, address: int, offset: int) -> int:
+        """Where a function starts, if `offset` in the rebuilt one would make it start at `address`.
+
+        A .cold part jumps back into the middle of its function, behind what aligns the code there.
+        """
+        for symbol in self.space.named(atom.name):
+            fields = compare(atom, self.space.read_up_to(symbol.address, atom.size + slack(atom)), symbol.address)
+            if not fields.why and symbol.address + fields.places.get(offset, offset) == address + offset:
+                return symbol.address
+        return address
 
     def _check_literal(self, target: Target, address: int) -> str:
         assert target.content is not None

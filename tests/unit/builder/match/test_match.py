@@ -297,3 +297,37 @@ def test_parts_out_of_line() -> None:
     }
     changed = kernel_image(COLD.replace("100", "200"))
     assert set(_why(_match(COLD, changed.space()))) == {"f.cold"}
+
+
+# gcc 14 aligns the heads of tight loops like this; the code before decides how much fill there is.
+LOOP = """
+extern int outside(int);
+extern cold void complain(int);
+int f(int a) {
+    int i;
+    a = outside(a);
+    asm volatile(".p2align 6");
+    for (i = 0; i < a; i++) asm volatile("pause");
+    if (a == 3) { complain(a); return outside(4); }
+    return outside(a);
+}
+"""
+BEFORE = "int first(int a) { return outside(a) * 3; }"
+
+
+def test_the_fill_that_aligns_loops_is_followed() -> None:
+    for source in (LOOP, LOOP.replace("int f", BEFORE + "int f")):
+        image = kernel_image(source)
+        result = _match(LOOP, image.space())
+        assert not result.mismatches
+        found = _functions(result)
+        assert {name: found[name].address for name in ("f", "f.cold")} == {
+            name: image.address(name) for name in ("f", "f.cold")
+        }
+
+
+def test_other_nops_are_not() -> None:
+    shipped = LOOP.replace("int f", BEFORE + "int f")
+    for nops in ("nop", "nop; nop; nop", ".nops 8"):
+        changed = shipped.replace('".p2align 6"', f'".p2align 6; {nops}"')
+        assert "f" in _why(_match(LOOP, kernel_image(changed).space()))

@@ -47,7 +47,7 @@ class Fake(Judge):
     def _compile(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> None:
         self.compiled += objects
 
-    def _compare(self, work: WorkDir, objects: dict[str, str]) -> list[UnitResult]:
+    def _compare(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> list[UnitResult]:
         results = []
         for name, source in objects.items():
             result = make_unit(PLAIN, self.after.get(source, PLAIN), source=source)
@@ -55,7 +55,9 @@ class Fake(Judge):
             results.append(result)
         return results
 
-    def _guard(self, work: WorkDir, change: Change, results: list[UnitResult], name: str) -> Judgement:
+    def _guard(
+        self, work: WorkDir, change: Change, trees: ChangeTrees, results: list[UnitResult], name: str
+    ) -> Judgement:
         work.begin(Stage.GUARD)
         return Judgement(change, Verdict.LIVE, results, [])
 

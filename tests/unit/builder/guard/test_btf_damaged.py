@@ -27,7 +27,9 @@ def _btf(types: bytes, strings: bytes) -> bytes:
 def _all(data: bytes) -> None:
     with little_memory(), limited():
         types = Btf(data, "x.o")
-        types.layouts()
+        types.shapes()
+        types.enumerators()
+        types.variables()
         types.functions()
 
 

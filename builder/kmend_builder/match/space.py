@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Shipped code as an address space with symbols: the kernel image, or a module laid out as if it were linked."""
 
+import bisect
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
@@ -87,14 +88,17 @@ class Space:
 
 
 class _Flat:
-    """Sections placed one behind the other; relocations applied as a linker would."""
+    """Sections placed one behind the other, by ascending address; relocations applied as a linker would."""
 
     def __init__(self, parts: list[tuple[int, bytes]]) -> None:
         self.parts = parts
+        self._starts = [start for start, _ in parts]
 
     def read(self, address: int, size: int) -> bytes:
-        for start, data in self.parts:
-            if start <= address and address + size <= start + len(data):
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index >= 0:
+            start, data = self.parts[index]
+            if address + size <= start + len(data):
                 return data[address - start : address - start + size]
         raise LookupError(hex(address))
 

@@ -51,14 +51,28 @@ def check(unit: UnitResult) -> list[str]:
 
 
 def _set_up_at_init(unit: UnitResult) -> list[Atom]:
-    """New variables that both init code and other code refer to."""
-    layout, signer = unit.diff.patched, unit.diff.patched_signer
-    users: dict[bool, set[Atom]] = {True: set(), False: set()}
-    for function in layout.functions():
-        at_init = names.init_section(function.section.name)
-        users[at_init] |= {ref.atom for ref in references(layout, signer, function) if ref.atom is not None}
-    both = users[True] & users[False]
-    return [atom for atom in layout.atoms if atom in both and _new_variable(unit, atom)]
+    """New variables that other code refers to, and init code too, directly or by new data it refers to.
+
+    An `int id` that register_pernet_subsys() sets is known to init code only through the operations it registers.
+    """
+    at_init: set[Atom] = set()
+    queue = [atom for atom in unit.diff.patched.functions() if names.init_section(atom.section.name)]
+    while queue:
+        found = {atom for atom in _referred(unit, queue.pop()) if _new_variable(unit, atom)} - at_init
+        at_init |= found
+        queue += found
+    used = {
+        atom
+        for function in unit.diff.patched.functions()
+        if at_init and not names.init_section(function.section.name) and not names.exit_section(function.section.name)
+        for atom in _referred(unit, function)
+    }
+    return [atom for atom in unit.diff.patched.atoms if atom in at_init & used]
+
+
+def _referred(unit: UnitResult, atom: Atom) -> set[Atom]:
+    found = (target.atom for target in references(unit.diff.patched, unit.diff.patched_signer, atom))
+    return {atom for atom in found if atom is not None}
 
 
 def _new_variable(unit: UnitResult, atom: Atom) -> bool:

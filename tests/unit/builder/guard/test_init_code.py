@@ -78,3 +78,15 @@ def test_what_init_code_no_longer_is(beside: str) -> None:
 def test_what_becomes_init_code_stays_where_it_is() -> None:
     plain = SOURCE.replace('section(".init.text") ', "")
     assert check_units([make_unit(plain, SOURCE.replace("a * 3", "a * 5"))]) == []
+
+
+@pytest.mark.parametrize(("use", "good"), [("keep(0);", True), ("keep(&id);", False)])
+def test_a_new_variable_that_is_set_up_through_what_init_code_registers(use: str, good: bool) -> None:
+    new = "static int id; static struct { int size, *id; } ops = {8, &id}; int *const p = &id;"
+    unit = make_unit(SETUP % ("", "", ""), SETUP % (new, "keep((int *)&ops);", use))
+    if good:
+        assert init_code.check(unit) == []
+        return
+    with pytest.raises(Refused, match="init code, which does not run again, refers to it too") as caught:
+        init_code.check(unit)
+    assert caught.value.place == "drivers/unit.c: id"

@@ -11,6 +11,8 @@ from kmend_builder.errors import Refused
 from kmend_builder.guard.data_value import init_only
 from kmend_builder.livepatch.units import UnitResult, copied
 
+_LIST_HEAD = 16
+
 
 def check_all(units: Sequence[UnitResult]) -> list[str]:
     """Refuse a fix that changes init code only; beside a run-time change it becomes a note.
@@ -67,7 +69,16 @@ def _set_up_at_init(unit: UnitResult) -> list[Atom]:
         if at_init and not names.init_section(function.section.name) and not names.exit_section(function.section.name)
         for atom in _referred(unit, function)
     }
-    return [atom for atom in unit.diff.patched.atoms if atom in at_init & used]
+    return [atom for atom in unit.diff.patched.atoms if atom in at_init & used and not _is_lock(unit, atom)]
+
+
+def _is_lock(unit: UnitResult, atom: Atom) -> bool:
+    """A mutex, semaphore or wait queue ready for use: all it points to is itself. Init code merely takes it, too.
+
+    A list head alone is not meant: init code would have filled the list.
+    """
+    targets = [unit.diff.patched.target(atom.section, reloc).atom for reloc in atom.relocs]
+    return bool(targets) and all(target is atom for target in targets) and atom.size > _LIST_HEAD
 
 
 def _referred(unit: UnitResult, atom: Atom) -> set[Atom]:

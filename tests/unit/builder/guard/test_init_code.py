@@ -90,3 +90,18 @@ def test_a_new_variable_that_is_set_up_through_what_init_code_registers(use: str
     with pytest.raises(Refused, match="init code, which does not run again, refers to it too") as caught:
         init_code.check(unit)
     assert caught.value.place == "drivers/unit.c: id"
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "good"), [("int a; ", "0, ", True), ("", "", False), ("int (*a)(int); ", "f, ", False)]
+)
+def test_a_new_lock_that_init_code_takes_too(fields: str, value: str, good: bool) -> None:
+    """A lock points to itself alone; a list that init code fills and operations that it registers are refused."""
+    new = f"int f(int); struct s {{ {fields}struct s *next, *prev; }} fresh = {{ {value}&fresh, &fresh }};"
+    unit = make_unit(SETUP % ("", "", ""), SETUP % (new, "keep((int *)&fresh);", "keep((int *)&fresh);"))
+    if good:
+        assert init_code.check(unit) == []
+        return
+    with pytest.raises(Refused, match="init code, which does not run again") as caught:
+        init_code.check(unit)
+    assert caught.value.place == "drivers/unit.c: fresh"

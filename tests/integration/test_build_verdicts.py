@@ -167,3 +167,20 @@ def test_init_code_beside_a_run_time_change_is_a_note(cli: BuildCli, make_patch:
     fix = must_be_live(done, "vmlinux:cmdline_proc_show")
     (note,) = fix["notes"]
     assert note.startswith("fs/proc/cmdline.c: proc_cmdline_init: init code")
+
+
+# --- what belongs to modules
+
+
+def test_static_keys_of_a_module_are_read(cli: BuildCli, make_patch: MakePatch, tmp_path: Path) -> None:
+    done = cli.judge(tmp_path / "out", make_patch(fixes.KEYS))
+    must_be_live(done, "kvm:kvm_hv_process_stimers")
+    assembly = (tmp_path / "out/3-compile/keys/arch/x86/kvm/hyperv.s").read_text()
+    assert "cmpl $0, kvm_has_noapic_vcpu+0(%rip)" in assembly
+    assert "cmpl $0, __tracepoint_kvm_hv_stimer_expiration+8(%rip)" in assembly
+
+
+def test_a_function_that_leaves_init_code_is_refused(cli: BuildCli, make_patch: MakePatch, tmp_path: Path) -> None:
+    done = cli.judge(tmp_path / "out", make_patch(fixes.LEAVES_INIT, fixes.CMDLINE))
+    why = must_be_refused(done, "init-code", "fs/proc/cmdline.c: proc_cmdline_init")
+    assert "moves from .init.text" in why

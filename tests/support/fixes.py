@@ -77,6 +77,10 @@ VDSO = Edit(
     "return __cvdso_gettimeofday(tv, tz);",
     "return __cvdso_gettimeofday(tv, tz) * 2;",
 )
+#: Inlines a test of kvm_has_noapic_vcpu and two tracepoints, static keys of the module itself.
+KEYS = Edit("arch/x86/kvm/hyperv.c", "if (time_now >= exp_time)", "if (time_now > exp_time)")
+#: Init code that nothing else goes with: a function that stays.
+LEAVES_INIT = Edit(_PROC, "static int __init proc_cmdline_init(void)", "static int proc_cmdline_init(void)")
 #: For runs that are to find nothing of theirs in the cache.
 VEGAS = Edit(_VEGAS, "static int alpha = 2;", "static int alpha = 2;\nstatic int kmend_alpha = 3;")
 VEGAS_USE = Edit(_VEGAS, "vegas->minRTT = 0x7fffffff;\n}", "vegas->minRTT = 0x7fffffff - kmend_alpha++;\n}")

@@ -133,6 +133,7 @@ def test_an_empty_patch_is_an_error(cli: BuildCli, tmp_path: Path) -> None:
 REFUSED: list[tuple[str, str, str, tuple[Edit, ...]]] = [
     ("layout", "data-layout", "net/ipv4/tcp_hybla.c: struct hybla", (fixes.LAYOUT, fixes.HYBLA)),
     ("value", "data-value", "net/ipv4/tcp_hybla.c: rtt0", (fixes.VALUE, fixes.HYBLA)),
+    ("registered", "data-value", "net/ipv6/seg6.c: seg6_genl_policy", (fixes.REGISTERED_POLICY,)),
     ("init", "init-code", "fs/proc/cmdline.c: proc_cmdline_init", (fixes.CMDLINE_INIT,)),
     ("notrace", "no-entry", "kernel/trace/trace_clock.c: trace_clock_local", (fixes.NOTRACE,)),
     ("noinstr", "no-entry", "arch/x86/entry/common.c: do_syscall_64", (fixes.NOINSTR,)),
@@ -151,6 +152,7 @@ def test_what_needs_a_reboot(
 LIVE: list[tuple[str, tuple[str, ...], tuple[Edit, ...]]] = [
     ("new-struct", ("tcp_hybla:hybla_init",), fixes.NEW_STRUCT),
     ("new-value", ("tcp_hybla:hybla_init",), fixes.NEW_VALUE),
+    ("policy", ("vxlan:vxlan_vnifilter_process",), (fixes.POLICY,)),
     ("entry", ("vmlinux:version_proc_show",), (fixes.ENTRY,)),
 ]
 

@@ -67,6 +67,13 @@ NEW_VALUE = (
     Edit(_HYBLA, "static int rtt0 = 25;", "static int rtt0 = 25;\nstatic int kmend_start = 3;"),
     Edit(_HYBLA, "tcp_snd_cwnd_set(tp, 2);", "tcp_snd_cwnd_set(tp, kmend_start++);"),
 )
+#: A constant that a registered family points to; and one that a function hands to the parser itself.
+REGISTERED_POLICY = Edit("net/ipv6/seg6.c", "[SEG6_ATTR_ALGID]\t\t\t= { .type = NLA_U8, }", "[SEG6_ATTR_ALGID] = {}")
+POLICY = Edit(
+    "drivers/net/vxlan/vxlan_vnifilter.c",
+    "[VXLAN_VNIFILTER_ENTRY_START] = { .type = NLA_U32 }",
+    "[VXLAN_VNIFILTER_ENTRY_START] = { .type = NLA_U16 }",
+)
 #: Functions without an fentry call: by attribute, by section, by language; and one with it in the second's file.
 NOTRACE = Edit("kernel/trace/trace_clock.c", "\tclock = sched_clock();\n", "\tclock = sched_clock() + 1;\n")
 NOINSTR = Edit("arch/x86/entry/common.c", "&& nr != -1) {", "&& nr != -2) {")

@@ -10,5 +10,7 @@
 7. `units`               changed files -> objects; `names` (what does a header change?), `headers` (who has the word?),
                          `buildfiles` (Kconfig, Makefile and the like), `constants` (computed before the build)
 8. `explain`             which function a hunk touches
-9. `clex`, `citems`      C as tokens and as top-level items, for 5, 7 and 8; `text` is bytes <-> lines without loss
+9. `order`               which units are compiled first
+10. `clex`, `citems`     C as tokens and as top-level items, for 5, 7 and 8; `declarers`: macros that declare items;
+                         `text` is bytes <-> lines without loss
 """

@@ -7,7 +7,7 @@ A reading without preprocessing, so it can't always know; an item whose names ca
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from kmend_builder.change import clex
+from kmend_builder.change import clex, declarers
 
 _TAGGED = frozenset(("struct", "union", "enum"))
 _KEYWORD_TEXT = (
@@ -142,7 +142,8 @@ def _names(words: tuple[str, ...], body: bool) -> frozenset[str] | None:
     if words[0] in _NAMELESS:
         return frozenset()
     if len(words) > 1 and _is_name(words[0]) and words[1] == "(" and words[0] not in _ATTRIBUTES:
-        return None  # a macro that declares: what it pastes together is not to be seen here
+        inner = declarers.prototype(words)  # a macro that declares; few are known
+        return _names(inner, body) if inner else declarers.declared(words)
     found = set(_tags(words)) | set(_enumerators(words))
     called = _before_parentheses(words)
     found |= called if called or body else _declared(words)

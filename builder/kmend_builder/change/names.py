@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 
+from kmend_builder.change import declarers
 from kmend_builder.change.citems import Item, items, outline
 from kmend_builder.change.clex import code_tokens
 
@@ -55,15 +56,23 @@ def changes_macros(old: str, new: str) -> bool:
     )
 
 
+def changes_events(old: str, new: str) -> bool:
+    """Whether a trace event differs between two versions of a header."""
+    before, after = Counter(map(_key, items(old))), Counter(map(_key, items(new)))
+    return any(declarers.traces(tokens) for tokens, *_ in [*(before - after), *(after - before)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Wanted:
     """What code must name to use a change: one of `names`, or a macro of `pasters` and one of its arguments.
 
     `pasters` are macros that paste (##) one of the names from an argument: macro -> such arguments.
+    `traced` are headers whose trace events use the change, in the units that create these.
     """
 
     names: frozenset[str]
     pasters: Mapping[str, frozenset[str]]
+    traced: frozenset[str] = frozenset()
 
     def used_by(self, words: Set[str]) -> bool:
         """Whether a text of these words may use the change."""
@@ -96,13 +105,15 @@ def closure(names: frozenset[str], headers: Headers, known: Known = frozenset) -
 
 def _round(wanted: Wanted, fresh: Set[str], headers: Headers, known: Known) -> Wanted | None:
     """One step of the closure: all items of headers that name a fresh identifier or may paste one."""
-    parts = _Parts(fresh, known)
+    parts = _Parts(fresh & wanted.names, known, fresh - wanted.names)
     larger: Wanted | None = wanted
-    for _, text in headers(sorted(fresh | {_PASTE + part for part in parts.ends})):
+    for rel, text in headers(sorted(fresh | {_PASTE + part for part in parts.ends})):
         for item in _items(text):
             larger = _with_item(larger, item, fresh, parts)
             if larger is None or len(larger.names) > MAX_NAMES:
                 return None
+            if declarers.traces(item.tokens) and not fresh.isdisjoint(item.tokens):
+                larger = dataclasses.replace(larger, traced=larger.traced | {rel})
     return larger
 
 
@@ -146,15 +157,22 @@ def _with_item(wanted: Wanted | None, item: Item, fresh: Set[str], parts: "_Part
         if arguments:
             name = item.tokens[2]
             pasters[name] = pasters.get(name, frozenset()) | arguments
-            wanted = Wanted(wanted.names, pasters)
+            wanted = dataclasses.replace(wanted, pasters=pasters)
     others = words - (item.names or frozenset())
     if words.isdisjoint(fresh & wanted.names) and not wanted.pasted_by(others):
         return wanted
-    return None if item.names is None else Wanted(wanted.names | item.names, wanted.pasters)
+    return None if item.names is None else dataclasses.replace(wanted, names=wanted.names | item.names)
 
 
 def _relevant(item: Item) -> Sequence[str]:
-    """The words by which an item is defined; the parameters of a prototype are not."""
+    """The words by which an item is defined.
+
+    The parameters of a prototype are not: callers pass what they have. Nor are those of a trace event; the code that
+    looks into them is where the event is created (Wanted.traced).
+    """
+    if item.tokens[1:2] == ("(",) and not declarers.traces(item.tokens):
+        inner = declarers.prototype(item.tokens)
+        return outline(inner) if inner else item.tokens
     plain = item.kind == "declaration" and item.names is not None
     if plain and "{" not in item.tokens and "typedef" not in item.tokens:
         return outline(item.tokens)
@@ -164,8 +182,10 @@ def _relevant(item: Item) -> Sequence[str]:
 class _Parts:
     """The ways names may be pasted, by the literal part at their front or back."""
 
-    def __init__(self, names: Set[str], known: Known = frozenset) -> None:
+    def __init__(self, names: Set[str], known: Known = frozenset, macros: Set[str] = frozenset()) -> None:
+        """`macros`: pasting macros, whose own names may be pasted; by more than underscores (`__##x` is everywhere)."""
         ways = [split for name in names for split in splits(name)]
+        ways += [split for name in macros for split in splits(name) if (split[0] + split[2]).strip("_")]
         arguments = known({split[1] for split in ways})
         self.ends: dict[str, list[tuple[str, str, str]]] = {}
         for split in ways:

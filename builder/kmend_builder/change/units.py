@@ -160,15 +160,16 @@ class _Finder:
         # Names no file had before: only what names them in full can use them.
         fresh = found - self.search.known(found)
         self.unpasted |= fresh
+        traced = frozenset({path} if names.changes_events(old, new) else ())
         if fresh == found:
-            return names.Wanted(fresh, {})
+            return names.Wanted(fresh, {}, traced)
         wanted = names.closure(found - fresh, self.search.headers, self.search.known)
-        return None if wanted is None else names.Wanted(wanted.names | fresh, wanted.pasters)
+        return wanted and names.Wanted(wanted.names | fresh, wanted.pasters, wanted.traced | traced)
 
     def users(self, path: str, sources: Iterable[str], wanted: names.Wanted) -> set[str]:
         """The sources that may use the change: by the index, and by reading where a word does not tell."""
         assert self.search is not None
-        users = self.search.files(wanted.names) | self.pasting(wanted)
+        users = self.search.files(wanted.names) | self.pasting(wanted) | self.tracing(wanted)
         pasted = wanted.names - self.unpasted
         # The index knows the files as they were; what the change itself touches has to be read.
         unclear = self.search.files({PARTS, *names.paste_marks(pasted, self.search.known)}) | self.changed
@@ -186,6 +187,12 @@ class _Finder:
             callers = self.search.files({macro})
             files |= callers & self.search.files(arguments) if callers else set()
         return files
+
+    def tracing(self, wanted: names.Wanted) -> set[str]:
+        """The sources that make the code of trace events: they include the events' header with this macro defined."""
+        assert self.search is not None
+        creators = self.search.files({"CREATE_TRACE_POINTS"}) if wanted.traced else set()
+        return {source for header in wanted.traced for source in creators & self.includers(header)}
 
     def uses(self, source: str, wanted: names.Wanted) -> bool:
         """Whether a unit's own text, or a file it includes as text (`#include "part.c"`), names one of them."""

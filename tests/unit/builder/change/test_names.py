@@ -92,6 +92,15 @@ def test_closure_follows_macros_types_and_functions() -> None:
     assert wanted.names == {"box", "outer"}
 
 
+def test_closure_follows_macros_that_declare() -> None:
+    header = "DECLARE_PER_CPU(struct box, boxes);\nINDIRECT_CALLABLE_DECLARE(int open_box(struct box *));\n"
+    header += "TRACE_EVENT(opened, TP_PROTO(struct box *b));\n"
+    wanted = closure(frozenset({"box"}), headers_of(header))
+    assert wanted is not None
+    assert wanted.names == {"box", "boxes"}
+    assert wanted.traced == {"0.h"}
+
+
 def test_closure_gives_up_on_unknown_declarations() -> None:
     assert closure(frozenset({"LIMIT"}), headers_of("int a;\n")) is not None
     assert closure(frozenset({"LIMIT"}), headers_of("DECLARE_X(a, LIMIT);\n")) is None
@@ -117,6 +126,15 @@ def test_what_nobody_writes_is_no_argument() -> None:
     both = closure(frozenset({"do_work_now"}), headers_of(macros))
     assert both is not None
     assert both.pasters == {"FRONT": {"work_now"}, "TAIL": {"do_work"}}
+
+
+def test_macros_that_paste_are_not_pasted_by_underscores_alone() -> None:
+    paster = "#define CALL_ONE(op) do_##op##_now(1)\n"
+    for other, pasting in (("#define ANY(x) __##x\n", False), ("#define SOME(x) CALL_##x(work)\n", True)):
+        wanted = closure(frozenset({"do_work_now"}), headers_of(paster, other))
+        assert wanted is not None
+        assert ("SOME" in wanted.pasters) is pasting
+        assert "ANY" not in wanted.pasters
 
 
 @pytest.mark.parametrize(

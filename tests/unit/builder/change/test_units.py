@@ -24,12 +24,20 @@ ORIGINAL = {
     "net/lost.c": '#include "made-by-the-build.c"\n',
     "include/get.h": "static inline int get_box(int a) { return a; }\n",
     "arch/x86/kernel/asm-offsets.c": "DEFINE(SIZE_asm, SIZE);\n",
+    "include/box.h": "struct box { int a; };\n",
+    "include/trace/box.h": "TRACE_EVENT(opened, TP_PROTO(struct box *b), TP_ARGS(b), TP_fast_assign(b->a));\n",
+    "net/creates.c": "#define CREATE_TRACE_POINTS\n",
+    "net/creates-others.c": "#define CREATE_TRACE_POINTS\n",
+    "net/traces.c": "int f(void) { trace_opened(0); }\n",
     "kernel/bounds.c": "DEFINE(NR, nothing_of_these);\n",
     "net/off.c": "int off;\n",
 }
 BUILT = {"net/user.o": "vmlinux", "net/through.o": "mod", "net/not.o": "vmlinux", "net/parts.o": "mod"}
 BUILT |= {"net/entry.o": "vmlinux", "net/macro.o": "vmlinux", "net/paste.o": "mod", "net/lost.o": "mod"}
+BUILT |= {"net/creates.o": "mod", "net/creates-others.o": "mod", "net/traces.o": "mod"}
 SEES = {
+    "include/box.h": {"net/creates.c", "net/creates-others.c", "net/traces.c", "net/not.c"},
+    "include/trace/box.h": {"net/creates.c", "net/traces.c"},
     "include/h.h": {"net/user.c", "net/through.c", "net/not.c", "net/parts.c", "net/macro.S"},
     "include/get.h": {"net/paste.c", "net/not.c", "net/lost.c"},
     "net/part.c": {"net/parts.c"},
@@ -97,6 +105,17 @@ def test_a_source_that_pastes_a_name_and_one_with_a_part_that_is_not_there() -> 
         "net/paste.o",
         "net/lost.o",
     }
+
+
+def test_trace_events_have_their_code_where_they_are_created() -> None:
+    found = units({"include/box.h": "struct box { long a; };\n"})
+    assert set(found.objects) == {"net/creates.o"}
+    event = ORIGINAL["include/trace/box.h"]
+    assert set(units({"include/trace/box.h": event.replace("b->a", "b->a + 1")}).objects) == {
+        "net/creates.o",
+        "net/traces.o",
+    }
+    assert set(units({"include/trace/box.h": event + "int unrelated(void);\n"}).objects) == set()
 
 
 def test_assembly_uses_macros_only() -> None:

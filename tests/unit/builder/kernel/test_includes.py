@@ -10,11 +10,15 @@ FILES = {
     "kernel/d.S": "\t#include <asm/bug.h>\n",
     "kernel/e.c": '#include "far.h"\n#include <linux/missing.h>\n',
     "kernel/f.c": '#define MAGIC_FILE "linux/magic_fields.h"\n#define TEXT "not a file"\n#include MAGIC_FILE\n',
+    "kernel/g.S": "#include <linux/flags.h>\n",
     "kernel/local.h": "#include <linux/list.h>\n#include <linux/loop.h>\n",
     "kernel/parts/piece.c": '#include "../local.h"\n',
     "include/linux/fs.h": "#include <linux/list.h>\n",
     "include/linux/list.h": "",
     "include/linux/off.h": "",
+    "include/linux/flags.h": "#include <uapi/linux/flags.h>\n",
+    "include/uapi/linux/flags.h": "#include <linux/only_uapi.h>\n",
+    "include/uapi/linux/only_uapi.h": "",
     "include/linux/magic_fields.h": "",
     "include/linux/loop.h": '#include "loop.h"\n#include <linux/loop2.h>\n',
     "include/linux/loop2.h": "#include <linux/loop.h>\n",
@@ -52,6 +56,11 @@ def test_conditions_are_taken_as_true() -> None:
 
 def test_generated_wrappers() -> None:
     assert who_includes("include/asm-generic/bug.h") == {"kernel/d.S"}
+
+
+def test_uapi_headers_by_either_name_and_by_assembly_alone() -> None:
+    for path in ("include/linux/flags.h", "include/uapi/linux/flags.h", "include/uapi/linux/only_uapi.h"):
+        assert who_includes(path) == {"kernel/g.S"}
 
 
 def test_forced_headers_reach_everything() -> None:

@@ -25,10 +25,10 @@ from kmend_builder.kernel.source import fetch_source
 from kmend_builder.progress import SilentProgress, make_progress
 from kmend_builder.workdir import WorkDir
 
-_HEADERS = 5
+_HEADERS = 4
 _JOBS = 2
 #: Fewer includers leave nothing to choose; more take hours.
-_INCLUDERS = range(3, 100)
+_INCLUDERS = range(3, 40)
 
 
 @dataclasses.dataclass(frozen=True)

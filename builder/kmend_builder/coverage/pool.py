@@ -156,7 +156,11 @@ def _work(
                 return
             if task is None:
                 return
-            pipe.send(do(task))
+            answer = do(task)
+            try:
+                pipe.send(answer)
+            except BrokenPipeError:
+                return
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -91,3 +91,25 @@ def test_workers_leave_what_they_entered(tmp_path: Path) -> None:
 
     assert dict(Pool(2, make).run([1, 2, 3])) == {1: 1, 2: 2, 3: 3}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def test_a_worker_whose_parent_is_gone_ends_quietly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def slow(_task: int) -> object:
+        time.sleep(0.5)
+        (tmp_path / "done").touch()
+        return "nobody hears this"
+
+    parent = os.fork()
+    if parent == 0:  # dies while its worker works
+        pool = Pool(1, making(slow))
+        worker = pool._hire()
+        worker.pipe.send(1)
+        (tmp_path / "pid").write_text(str(worker.process.pid))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == 0
+    worker_pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 20
+    while not gone(worker_pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert gone(worker_pid) and (tmp_path / "done").exists()
+    assert capfd.readouterr().err == ""

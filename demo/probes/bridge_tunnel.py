@@ -1,5 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# kmend-fix: CVE-2026-90114
+# kmend-object: bridge
+# kmend-before: ACCEPTED
+# kmend-after: REJECTED
 """Does a bridge take a VLAN tunnel range that runs backwards? (CVE-2026-90114) Prints ACCEPTED or REJECTED; needs root.
 
 The request is one RTM_SETLINK with IFLA_AF_SPEC holding two IFLA_BRIDGE_VLAN_TUNNEL_INFO (linux/if_bridge.h).

@@ -1,5 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# kmend-fix: CVE-2026-89560
+# kmend-object: vmlinux
+# kmend-before: CREATED
+# kmend-after: DENIED
 """May a process that Landlock forbids to make regular files make an overlayfs whiteout? (CVE-2026-89560)
 
 Prints CREATED or DENIED; drops root first.

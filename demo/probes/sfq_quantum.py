@@ -1,5 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# kmend-fix: CVE-2026-98012
+# kmend-object: sch_sfq
+# kmend-before: ACCEPTED
+# kmend-after: CLAMPED
 """Does the sfq packet scheduler take a quantum of one byte? (CVE-2026-98012) Prints ACCEPTED or CLAMPED; needs root."""
 
 import subprocess

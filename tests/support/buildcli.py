@@ -50,10 +50,11 @@ def must_fail(done: Done, code: int, *words: str) -> None:
 
 
 class BuildCli:
-    """bin/kmend-build with the shared cache and a key directory."""
+    """bin/kmend-build with the shared cache and a key directory. A command is given `seconds`."""
 
-    def __init__(self, release: str, home: Path) -> None:
+    def __init__(self, release: str, home: Path, seconds: float = SECONDS) -> None:
         self.release = release
+        self.seconds = seconds
         self.environment = {**os.environ, "KMEND_CACHE": str(default_cache()), "KMEND_HOME": str(home)}
 
     def argv(self, out: Path, *arguments: str | Path) -> list[str]:
@@ -69,7 +70,7 @@ class BuildCli:
         """A run up to the verdict."""
         return self.run(out, "--until", "guard", *arguments)
 
-    def verb(self, *arguments: str | Path, env: Mapping[str, str] = {}, seconds: float = SECONDS) -> Done:
+    def verb(self, *arguments: str | Path, env: Mapping[str, str] = {}, seconds: float | None = None) -> Done:
         """Any other verb."""
         return self._call([str(PROGRAM), *map(str, arguments)], Path(), env, seconds)
 
@@ -98,7 +99,7 @@ class BuildCli:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=self.seconds if seconds is None else seconds,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr, out)

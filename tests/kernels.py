@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which kernels the tests use: the first pair of kernels.toml that the archive still has."""
+"""Which kernels the tests use: the first of kernels.toml that the archive still has."""
 
 import dataclasses
 import functools
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import tomllib
+
+from kmend_builder.kernel.failures import VersionGone
+from kmend_builder.kernel.model import Kernel
 
 _FILE = Path(__file__).with_name("kernels.toml")
 
@@ -75,3 +78,32 @@ def _offered(names: list[str]) -> set[tuple[str, str]]:
     done = subprocess.run(["apt-cache", "madison", *names], capture_output=True, text=True, check=True)
     rows = ([field.strip() for field in line.split("|")] for line in done.stdout.splitlines())
     return {(row[0], row[1]) for row in rows if len(row) == 3 and row[2].endswith("Packages")}
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelLine:
+    """Kernels of one series, flavour and release of the distribution, the one to prefer first."""
+
+    name: str
+    releases: tuple[str, ...]
+
+
+def kernel_lines() -> list[KernelLine]:
+    """All lines of kernels.toml."""
+    entries = tomllib.loads(_FILE.read_text())["line"]
+    return [KernelLine(entry["name"], tuple(entry["releases"])) for entry in entries]
+
+
+def first_there(line: KernelLine, get: Callable[[str], Kernel]) -> Kernel:
+    """The first kernel of a line that can be had.
+
+    Raises:
+        NoKernels: none; says what each is missing.
+    """
+    gone = []
+    for release in line.releases:
+        try:
+            return get(release)
+        except VersionGone as error:
+            gone.append(str(error))
+    raise NoKernels(f"no kernel of the line {line.name!r} is left: {'; '.join(gone)}; name newer ones in {_FILE.name}")

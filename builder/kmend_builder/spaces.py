@@ -7,7 +7,7 @@ from pathlib import Path
 from kmend_builder.elf.read import read_object
 from kmend_builder.errors import BuildError
 from kmend_builder.kernel.image import Image
-from kmend_builder.kernel.kallsyms import kernel_symbols
+from kmend_builder.kernel.kallsyms import KernelSymbol, kernel_symbols
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.modules import module_bytes, module_files
 from kmend_builder.livepatch.resolve import VMLINUX
@@ -22,9 +22,17 @@ class Spaces:
         self._modules: dict[str, Space] = {}
 
     @functools.cached_property
+    def _symbols(self) -> list[KernelSymbol]:
+        return kernel_symbols(self.kernel)
+
+    @functools.cached_property
+    def weak(self) -> frozenset[str]:
+        """The names of the image whose definition is a weak one: what the linker took where nothing overrode it."""
+        return frozenset(symbol.name for symbol in self._symbols if symbol.type in "wWvV")
+
+    @functools.cached_property
     def vmlinux(self) -> Space:
         image = Image.open(self.kernel.image)
-        symbols = kernel_symbols(self.kernel)
         # kallsyms types: upper case is global; u, v, w are unique or weak ones and global as well (nm(1))
         return Space(
             VMLINUX,
@@ -36,7 +44,7 @@ class Spaces:
                     symbol.type.isupper() or symbol.type in "uvw",
                     weak=symbol.type in "vwVW",
                 )
-                for symbol in symbols
+                for symbol in self._symbols
             ),
         )
 

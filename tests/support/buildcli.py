@@ -92,7 +92,7 @@ class BuildCli:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def _call(self, argv: Sequence[str], out: Path, env: Mapping[str, str], seconds: float = SECONDS) -> Done:
+    def _call(self, argv: Sequence[str], out: Path, env: Mapping[str, str], seconds: float | None = None) -> Done:
         done = subprocess.run(
             argv,
             env={**self.environment, **env},

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kmend_builder.cli import match_all
 from kmend_builder.cli.diff import load
 from kmend_builder.cli.options import add_common, add_kernel
 from kmend_builder.elf.normalise import layout
@@ -25,13 +26,21 @@ def register(verbs: Any) -> None:
         help="compare an object with the shipped code",
         description="Looks for every function of an object in a kernel's image or module. Exit code 3: not all match.",
     )
-    parser.add_argument("object", metavar="OBJ.o", type=Path)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("object", metavar="OBJ.o", type=Path, nargs="?")
+    what.add_argument("--all", action="store_true", help="compile the kernel's own units and compare all of them")
+    parser.add_argument("--sample", metavar="N", type=_positive, help="with --all: only N units, chosen at random")
+    parser.add_argument("--seed", metavar="N", type=int, default=1, help="another sample for each number [%(default)s]")
     add_kernel(parser)
     parser.add_argument("--in", dest="owner", metavar="NAME", help="vmlinux or a module [what Kbuild says of the path]")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    return match_all.run(args) if args.all else _one(args)
+
+
+def _one(args: argparse.Namespace) -> int:
     obj = load(args.object)
     kernel = acquire(args.kernel, cache=args.cache, progress=make_progress(quiet=args.quiet or args.json))
     owner = args.owner or _owner(kernel, args.object)
@@ -41,6 +50,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         _tell(match, owner)
     return 3 if match.mismatches else 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
 
 
 def _owner(kernel: Kernel, path: Path) -> str:

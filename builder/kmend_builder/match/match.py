@@ -180,6 +180,8 @@ class _Matcher:
 
     def _deduce(self, atom: Atom, reloc: Reloc, value: int, result: _Comparison) -> str:
         """Read a relocation backwards; a reason why it can't be, or an empty string."""
+        if reloc.type == c.R.NONE:  # objtool leaves it where it made a nop of a jump label's branch: it says nothing
+            return ""
         target = self.layout.target(atom.section, reloc)
         address = (value - target.addend) & _MASK
         if target.content is not None:

@@ -331,3 +331,24 @@ def test_other_nops_are_not() -> None:
     for nops in ("nop", "nop; nop; nop", ".nops 8"):
         changed = shipped.replace('".p2align 6"', f'".p2align 6; {nops}"')
         assert "f" in _why(_match(LOOP, kernel_image(changed).space()))
+
+
+# What objtool --hacks=jump_label makes of the branch of a jump label: a nop, and a relocation without a meaning
+HACKED = """
+extern cold void complain(int);
+extern int outside(int);
+int f(int a) {
+    asm volatile("nopl 0(%rax,%rax,1)\\n.reloc .-4, R_X86_64_NONE, f.cold-4");
+    if (a == 3) { complain(a); return outside(4); }
+    return outside(a);
+}
+"""
+
+
+def test_a_relocation_that_objtool_took_back_says_nothing() -> None:
+    image = kernel_image(HACKED)
+    result = _match(HACKED, image.space())
+    assert not result.mismatches
+    assert _by_name(result.atoms)["f.cold"] == image.address("f.cold")
+    stray = kernel_image(HACKED.replace("complain(a)", "complain(a + 1)"))
+    assert set(_why(_match(HACKED, stray.space()))) == {"f.cold"}

@@ -91,7 +91,16 @@ class Evaluator:
         Raises:
             BuildError: make failed.
         """
-        argv = ["make", "-rRs", "-f", "-", f"obj={path}", f"src={self._src.format(dir=path)}"]
+        # The top Makefile too has make look for included files from the top of the source; i915 relies on it
+        argv = [
+            "make",
+            "-rRs",
+            f"--include-dir={self._kernel.source}",
+            "-f",
+            "-",
+            f"obj={path}",
+            f"src={self._src.format(dir=path)}",
+        ]
         what = f"can't evaluate the Kbuild file of {path}"
         output = _make(self._kernel, argv, _FRAGMENT, self._environment, what)
         return parse(path, output)

@@ -69,6 +69,11 @@ def test_composites_configuration_and_precedence(tree: Kernel) -> None:
     assert found.loose == ("drivers/made.o",)
 
 
+def test_files_are_included_from_the_top_of_the_source(tree: Kernel) -> None:
+    (tree.source / "drivers/Makefile").write_text(DRIVERS.replace("$(srctree)/$(src)", "$(src)"))
+    assert "drivers/from_more.o" in Evaluator(tree).directory("drivers").builtin
+
+
 def test_parts_of_modules_may_be_modular(tree: Kernel) -> None:
     (tree.build / "include/config/auto.conf").write_text("CONFIG_FOO=m\nCONFIG_BAR=m\n")
     found = Evaluator(tree).directory("drivers")

@@ -16,8 +16,8 @@ from kmend_builder.elf.insn import decode, immediate
 from kmend_builder.elf.model import Reloc
 
 Instruction = tuple[int, int, str, str]
-# A cache line: the least alignment inside functions that their own alignment of 16 does not make the same everywhere
-_LINE = 32
+# The least alignment inside functions that their own alignment of 16 does not make the same everywhere
+_LEAST_ALIGNED = 32
 _LONGEST_NOP = 11
 
 
@@ -36,7 +36,7 @@ class Fields:
 def compare(atom: Atom, shipped: bytes, address: int) -> Fields:
     """Compare `atom` with the bytes shipped at `address`."""
     result = _strict(atom, shipped, address)
-    if result.why and (atom.section.align >= _LINE or any(True for _ in atom.relocs)):
+    if result.why and (atom.section.align >= _LEAST_ALIGNED or any(True for _ in atom.relocs)):
         relaxed = _Walk(atom, shipped, address).run()
         if not relaxed.why:
             return relaxed
@@ -99,16 +99,15 @@ class _Walk:
     def _fill(self, ours: list[Instruction], first: int, theirs: list[Instruction], second: int) -> tuple[int, int]:
         """How many nops to skip on both sides, because they align what follows and the addresses differ.
 
-        gcc 14 aligns the heads of tight loops to a cache line (pass_align_tight_loops). The assembler's fill then
+        gcc 14 aligns the heads of tight loops so that each is in one cache line, to 32 or 64. The assembler's fill then
         depends on where the function lies. Only what it writes, up to an aligned place on both sides, is taken for it.
         """
-        align = self.atom.section.align
         one, other = _nops(ours, first), _nops(theirs, second)
-        if align < _LINE or one == other or not (_filling(one) and _filling(other)):
+        if self.atom.section.align < _LEAST_ALIGNED or one == other or not (_filling(one) and _filling(other)):
             return 0, 0
         after = ours[first][0] + sum(one) + self.atom.start
         shipped_after = theirs[second][0] + sum(other) + self.address if second < len(theirs) else 1
-        return (0, 0) if after % align or shipped_after % align else (len(one), len(other))
+        return (0, 0) if after % _LEAST_ALIGNED or shipped_after % _LEAST_ALIGNED else (len(one), len(other))
 
     def _same(self, offset: int, size: int, operand: str, at: int, length: int, other: str) -> bool:
         fields = list(self._inside(offset, size))
@@ -141,7 +140,7 @@ class _Walk:
 
 def slack(atom: Atom) -> int:
     """How many more bytes than rebuilt may be shipped: those that align what is inside the function."""
-    return atom.size + atom.section.align if atom.section.align >= _LINE else 0
+    return atom.size + atom.section.align if atom.section.align >= _LEAST_ALIGNED else 0
 
 
 def _nops(code: list[Instruction], index: int) -> list[int]:

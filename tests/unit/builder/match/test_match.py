@@ -316,9 +316,16 @@ BEFORE = "int first(int a) { return outside(a) * 3; }"
 
 
 def test_the_fill_that_aligns_loops_is_followed() -> None:
-    for source in (LOOP, LOOP.replace("int f", BEFORE + "int f")):
+    smaller = LOOP.replace("p2align 6", "p2align 5")
+    both = LOOP.replace("p2align 6", "p2align 5; pause; .p2align 6")
+    for rebuilt in (LOOP, smaller, both):
+        _found_wherever_it_lies(rebuilt)
+
+
+def _found_wherever_it_lies(rebuilt: str) -> None:
+    for source in (rebuilt, rebuilt.replace("int f", BEFORE + "int f")):
         image = kernel_image(source)
-        result = _match(LOOP, image.space())
+        result = _match(rebuilt, image.space())
         assert not result.mismatches
         found = _functions(result)
         assert {name: found[name].address for name in ("f", "f.cold")} == {

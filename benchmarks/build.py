@@ -19,6 +19,7 @@ from kmend_builder.change.twin import patched_tree
 from kmend_builder.cli.options import default_cache
 from kmend_builder.compile import Compiler
 from kmend_builder.kernel.acquire import acquire
+from kmend_builder.kernel.kbuild import kbuild_map
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.source import fetch_source
 from kmend_builder.progress import make_progress
@@ -84,7 +85,7 @@ def _units(argv: list[str], out: Path) -> list[str]:
 
 def _compiler_seconds(kernel: Kernel, units: list[str], out: Path, scratch: Path) -> float:
     """gcc alone, one process after the other: every unit from both trees, and the glue."""
-    compiler, total = Compiler(kernel, 1), 0.0
+    compiler, total = Compiler(kernel, kbuild_map(kernel), 1), 0.0
     target = scratch / "gcc.o"
     changed = out / "2-change" / "patched"
     files = {str(path.relative_to(changed)): path.read_bytes() for path in changed.rglob("*") if path.is_file()}

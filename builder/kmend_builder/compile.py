@@ -12,7 +12,6 @@ what was shipped.
 
 import concurrent.futures
 import contextlib
-import functools
 import os
 import re
 import resource
@@ -28,7 +27,7 @@ from kmend.reasons import Reason
 from kmend_builder.change import constants
 from kmend_builder.errors import BuildError, Refused
 from kmend_builder.kernel import objtool, store, tool, toolchain
-from kmend_builder.kernel.kbuild import KbuildMap, kbuild_map
+from kmend_builder.kernel.kbuild import KbuildMap
 from kmend_builder.kernel.model import Kernel
 
 CFLAGS = "-ffunction-sections -fdata-sections"
@@ -42,8 +41,9 @@ _SAVED = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 class Compiler:
     """Compiles units for one kernel. `seconds` adds up the processor time of the compiler itself."""
 
-    def __init__(self, kernel: Kernel, jobs: int) -> None:
+    def __init__(self, kernel: Kernel, kbuild: KbuildMap, jobs: int) -> None:
         self.kernel = kernel
+        self.kbuild = kbuild
         self.jobs = jobs
         self.units = kernel.build.parent / "units"
         self.seconds = 0.0
@@ -102,11 +102,7 @@ class Compiler:
         return target == name or f"cmd_{target} :=" in text
 
     def _target(self, name: str) -> str:
-        return self._kbuild.target(name)
-
-    @functools.cached_property
-    def _kbuild(self) -> KbuildMap:
-        return kbuild_map(self.kernel)
+        return self.kbuild.target(name)
 
     def _make(self, names: list[str]) -> None:
         argv = ["make", "-C", str(self.kernel.build), f"-j{self.jobs}", f"CC={self.kernel.compiler}"]

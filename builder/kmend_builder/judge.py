@@ -77,9 +77,9 @@ class Judge:
         self.kernel = kernel
         self.exhaustive = exhaustive
         self.progress = progress
-        self.compiler = Compiler(kernel, jobs)
-        self.spaces = Spaces(kernel)
         self.kbuild: KbuildMap = kbuild_map(kernel)
+        self.compiler = Compiler(kernel, self.kbuild, jobs)
+        self.spaces = Spaces(kernel)
         self.exports: dict[str, Export] = read_symvers(kernel.symvers.read_text())
         self.seconds: dict[str, float] = {}
         self._found: Exhaustive | None = None

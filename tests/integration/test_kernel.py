@@ -94,7 +94,7 @@ def test_the_second_time_it_is_there_at_once(kernel: Kernel) -> None:
 
 
 def test_a_single_object_compiles_to_what_is_shipped(kernel: Kernel, tmp_path: Path) -> None:
-    (path,) = Compiler(kernel, 1).orig({"lib/ctype.o": "lib/ctype.c"}, tmp_path).values()
+    (path,) = Compiler(kernel, kbuild_map(kernel), 1).orig({"lib/ctype.o": "lib/ctype.c"}, tmp_path).values()
     with path.open("rb") as stream:
         section = ELFFile(stream).get_section_by_name(".rodata._ctype")
         assert section is not None
@@ -158,7 +158,7 @@ def test_who_includes_what(kernel: Kernel) -> None:
 @pytest.mark.parametrize("unit", ["lib/ctype", "kernel/fork", "fs/ext4/super", "arch/x86/entry/common"])
 def test_the_textual_graph_misses_nothing_the_compiler_read(kernel: Kernel, tmp_path: Path, unit: str) -> None:
     """The compiler's own dependency list of an object is the reference."""
-    Compiler(kernel, 1).orig({f"{unit}.o": f"{unit}.c"}, tmp_path)
+    Compiler(kernel, kbuild_map(kernel), 1).orig({f"{unit}.o": f"{unit}.c"}, tmp_path)
     saved = (kernel.cache_dir / f"units/{unit}.o.cmd").read_text()
     source = re.escape(f"{kernel.source}/")
     read = set(re.findall(rf"^  {source}(\S+\.h) \\$", saved, re.MULTILINE))

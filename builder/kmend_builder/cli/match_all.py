@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     kbuild = kbuild_map(kernel)
     units = choose(kbuild.objects, args.sample, args.seed)
     progress.note(f"{len(units)} of {len(kbuild.objects)} units, seed {args.seed}")
-    result = survey(units, kbuild, Compiler(kernel, args.jobs), Spaces(kernel), progress)
+    result = survey(units, kbuild, Compiler(kernel, kbuild, args.jobs), Spaces(kernel), progress)
     if args.json:
         print(json.dumps(_value(kernel, result, args.seed), indent=2, sort_keys=True))
     else:

@@ -12,6 +12,7 @@ from collections import Counter
 
 from kmend_builder.elf.atoms import Target
 from kmend_builder.elf.special import jump_table
+from kmend_builder.errors import ElfError
 from kmend_builder.livepatch.resolve import VMLINUX, Klp, Resolver
 from kmend_builder.livepatch.select import Selection
 
@@ -34,6 +35,7 @@ def module_sites(selection: Selection, resolver: Resolver) -> Counter[Site]:
 
     Raises:
         Refused: a key that can't be found.
+        ElfError: an entry without a key.
     """
     layout, signer = selection.unit.diff.patched, selection.unit.diff.patched_signer
     found: Counter[Site] = Counter()
@@ -52,9 +54,14 @@ def of_module(selection: Selection, resolver: Resolver, target: Target) -> bool:
         if target.atom in selection.atoms:
             return False
         key = resolver.existing(selection.unit, target.atom)
-    else:
-        assert target.symbol is not None
+    elif target.symbol is not None:
         key = resolver.symbol(selection.unit, target.symbol.name)
+    else:
+        raise ElfError(
+            f"a jump label or static call of {selection.unit.unit} has no key",
+            why=f"its entry refers to {target.section.name if target.section else 'nothing'}",
+            hint="rebuild the object; it is damaged or foreign",
+        )
     return isinstance(key, Klp) and key.object != VMLINUX
 
 

@@ -153,7 +153,8 @@ def _hands_out(selection: Selection, atom: Atom, reloc: Reloc, target: Atom | No
     """Copied constants and statics of one place do not count: nearly every patch has some (docs/adr/0010)."""
     if target is None or target not in selection.atoms or selection.unit.twin(target) is not None:
         return False
-    if names.cold_parent(target.name) or copied(target):
+    known = selection.unit.constants.copies  # of them it is known who keeps an address: Constants.escapes
+    if names.cold_parent(target.name) or copied(target) or target in known:
         return False
     return not _is_direct(atom, reloc)
 

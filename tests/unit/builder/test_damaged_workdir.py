@@ -14,6 +14,7 @@ from kmend_builder.cli.main import main
 from kmend_builder.compile import Compiler
 from kmend_builder.errors import BuildError
 from kmend_builder.kernel.acquire import _kept
+from kmend_builder.kernel.kbuild import KbuildMap
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.prove.subject import read_kernel, read_subject
 from kmend_builder.workdir import Stage, WorkDir
@@ -33,8 +34,11 @@ JSON = {
         "build_id": "ab",
         "objects": [],
         "functions": [],
+        "pinned": False,
     },
 }
+
+NO_MAP = KbuildMap({}, {}, {}, frozenset())
 
 
 def _kernel(root: Path) -> Kernel:
@@ -126,10 +130,10 @@ def test_nor_is_one_with_a_damaged_mark(tmp_path: Path) -> None:
 @pytest.fixture
 def compiler(tmp_path: Path) -> Compiler:
     """A compiler with one unit in its cache."""
-    compiler = Compiler(_kernel(tmp_path), 1)
+    compiler = Compiler(_kernel(tmp_path), NO_MAP, 1)
     compiler.units.mkdir()
     (compiler.units / "a.o").write_bytes(compile_bytes("int f(int a) { return a * 3; }"))
-    (compiler.units / "a.o.cmd").write_text("savedcmd_a.o := gcc -c -o a.o '/src/a.c' ; objtool a.o\n")
+    (compiler.units / "a.o.cmd").write_text(f"savedcmd_a.o := gcc -c -o a.o '{tmp_path}/source/a.c' ; objtool a.o\n")
     return compiler
 
 
@@ -151,7 +155,10 @@ def test_a_unit_of_the_cache_that_was_cut_off_is_compiled_again(compiler: Compil
 
 def test_a_damaged_command_line(compiler: Compiler, tmp_path: Path) -> None:
     assert len(compiler.command("a.o", tmp_path, tmp_path / "t.o")) == 2
-    for text, words in (("savedcmd_a.o := gcc '-c\n", "is damaged"), ("\xff", "no command line kept")):
+    for text, words in (
+        (f"savedcmd_a.o := gcc '-c {tmp_path}/source/a.c\n", "is damaged"),
+        ("\xff", "no command line kept"),
+    ):
         (compiler.units / "a.o.cmd").write_text(text)
         with pytest.raises(BuildError, match=words) as caught:
             compiler.command("a.o", tmp_path, tmp_path / "t.o")

@@ -27,7 +27,7 @@ PATCH = "--- a/fs/a.c\n+++ b/fs/a.c\n@@ -1 +1 @@\n-a\n+b\n"
 class FakeJudge:
     def __init__(self, kernel: Kernel, jobs: int, progress: Progress) -> None:
         self.kernel = kernel
-        self.compiler = SimpleNamespace(seconds=0.0, jobs=jobs, prepare=lambda names: None)
+        self.compiler = SimpleNamespace(seconds=0.0, jobs=jobs, keep=lambda names: {})
         self.seconds: dict[str, float] = {}
 
     def preload(self, headers: bool) -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from kmend_builder.compile import Compiler
 from kmend_builder.errors import BuildError
+from kmend_builder.kernel.kbuild import KbuildMap
 from kmend_builder.kernel.model import Kernel
+
+NO_MAP = KbuildMap({}, {}, {}, frozenset())
 
 
 def _compiler(place: Path, source: Path, named: Path) -> Compiler:
@@ -19,7 +22,7 @@ def _compiler(place: Path, source: Path, named: Path) -> Compiler:
     command = f"savedcmd_lib/a.o := {gcc} ; objtool lib/a.o"
     (place / "units" / "lib").mkdir(parents=True)
     (place / "units" / "lib" / "a.o.cmd").write_text(command + "\n")
-    return Compiler(kernel, 1)
+    return Compiler(kernel, NO_MAP, 1)
 
 
 def test_the_patched_tree_takes_the_place_of_the_source(tmp_path: Path) -> None:

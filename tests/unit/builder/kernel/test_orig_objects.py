@@ -9,13 +9,17 @@ import pytest
 
 from kmend_builder.compile import Compiler
 from kmend_builder.kernel import store
+from kmend_builder.kernel.kbuild import KbuildMap
 from kmend_builder.kernel.model import Kernel
+from support.cc import compile_bytes
+
+NO_MAP = KbuildMap({}, {}, {}, frozenset())
 
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
     fields = {field.name: tmp_path / "build" if field.type is Path else "x" for field in dataclasses.fields(Kernel)}
-    compiler = Compiler(Kernel(**fields), 1)  # type: ignore[arg-type]
+    compiler = Compiler(Kernel(**fields), NO_MAP, 1)  # type: ignore[arg-type]
     compiler.units.mkdir()
     monkeypatch.setattr(compiler, "_make", lambda names: made(compiler, names))
     return compiler
@@ -24,8 +28,8 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
 def made(compiler: Compiler, names: list[str]) -> None:
     (compiler.units / "log").open("a").write(f"{' '.join(names)}\n")
     for name in names:
-        (compiler.units / name).touch()
-        (compiler.units / f"{name}.cmd").touch()
+        (compiler.units / name).write_bytes(compile_bytes("int f(void) { return 1; }"))
+        (compiler.units / f"{name}.cmd").write_text(f"cmd_{name} := gcc\n")
 
 
 def log(compiler: Compiler) -> list[str]:

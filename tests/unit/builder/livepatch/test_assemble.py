@@ -7,7 +7,7 @@ import pytest
 
 from kmend.reasons import Reason
 from kmend_builder.elf import constants as c
-from kmend_builder.elf.model import ObjectFile, Symbol
+from kmend_builder.elf.model import ObjectFile
 from kmend_builder.elf.read import read_object
 from kmend_builder.elf.write import write_object
 from kmend_builder.errors import BuildError, Refused
@@ -377,33 +377,3 @@ def test_call_sites_of_what_is_known_at_load_and_no_seals() -> None:
     assert symbol == ".klp.sym.vmlinux.hidden,0:vmlinux"
     assert unit.diff.patched.obj.section(".ibt_endbr_seal") is not None
     assert obj.section(".ibt_endbr_seal") is None
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_the_padding_in_front_of_a_function_comes_along(named: bool) -> None:
-    """CONFIG_CALL_PADDING; objtool may have named the padding or not."""
-
-    def edit(obj: ObjectFile) -> None:
-        f = obj.symbol("f")
-        assert f is not None
-        add_orc(obj, {"f": [(0, STATE_A), (16, STATE_B), (20, STATE_C)]})
-        if named:
-            obj.symbols.append(Symbol("__pfx_f", 0, 16, c.STB_LOCAL, c.STT_FUNC, f.section))
-
-    unit = make_unit(SOURCE, AFTER, edit=edit, flags=("-fpatchable-function-entry=16,16",))
-    (f,) = unit.redirected
-    assert f.start == 16
-    obj = _assemble(unit).object
-    text = obj.section(".text.f")
-    assert text is not None
-    assert text.data[:16] == b"\x90" * 16
-    assert text.data[16:] == f.data
-    starts = {symbol.name: symbol.value for symbol in obj.symbols if symbol.section is text}
-    assert starts == {"f": 16, "kmend_new_0": 16}
-    assert min(reloc.offset for reloc in text.relocs) >= 16
-    assert _orc_rows(obj) == [
-        ("f", -16, STATE_A),
-        ("f", 0, STATE_B),
-        ("f", 4, STATE_C),
-        ("f", f.size, bytes(6)),
-    ]

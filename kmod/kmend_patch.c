@@ -75,3 +75,6 @@ MODULE_DESCRIPTION("kmend live patch");
 MODULE_LICENSE("GPL");
 MODULE_INFO(livepatch, "Y");
 MODULE_INFO(kmend_build_id, KMEND_BUILD_ID);
+#ifdef KMEND_PINNED
+MODULE_INFO(kmend_pinned, "Y");
+#endif

@@ -13,6 +13,7 @@ from kmend.errors import ManifestError
 from kmend.manifest import FILE_NAME, ObjectId, parse
 from kmend_builder.errors import BuildError, UsageError
 from kmend_builder.kernel.model import Kernel
+from kmend_builder.kernel.modules import module_info
 from kmend_builder.workdir import Stage
 
 VMLINUX = "vmlinux"
@@ -105,6 +106,7 @@ def from_manifest(path: Path) -> Subject:
         objects=manifest.objects,
         functions=tuple((item.object, item.name) for item in manifest.functions),
         fixes=frozenset(fixes),
+        pinned=module_info(file).get("kmend_pinned") == "Y",
     )
 
 

@@ -21,9 +21,11 @@ from kmend_builder.prove.subject import (
     read_subject,
     same_kernel,
 )
+from support.cc import compile_bytes
 
 BUILD_ID = "4409ab2b8a5a626c1ee41412e8e6189fb23ae77c"
-MODULE = b"module file"
+MODULE = compile_bytes("int f(void) { return 0; }")
+PINNED = compile_bytes('const char tag[] __attribute__((__section__(".modinfo"))) = "kmend_pinned=Y";')
 
 
 def note(name: bytes, kind: int, content: bytes) -> bytes:
@@ -82,6 +84,14 @@ def test_a_subject_is_read_from_stage_7(tmp_path: Path) -> None:
 
 def test_a_pinned_patch_is_known_as_such(tmp_path: Path) -> None:
     assert read_subject(work_directory(tmp_path, description(pinned=True))).pinned is True
+
+
+@pytest.mark.parametrize(("module", "pinned"), [(MODULE, False), (PINNED, True)])
+def test_a_packaged_one_tells_in_the_module_itself(tmp_path: Path, module: bytes, pinned: bool) -> None:
+    (tmp_path / "9-package").mkdir()
+    (tmp_path / "9-package/manifest.json").write_bytes(serialise(manifest(module)))
+    (tmp_path / "9-package/kmend_6.ko").write_bytes(module)
+    assert read_subject(tmp_path).pinned is pinned
 
 
 def test_the_package_is_preferred_and_tells_the_fixes(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kmend_builder.elf.read import read_object
 from kmend_builder.errors import BuildError
 from kmend_builder.kernel.image import Image
-from kmend_builder.kernel.kallsyms import kernel_symbols
+from kmend_builder.kernel.kallsyms import KernelSymbol, kernel_symbols
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.modules import module_bytes, module_files
 from kmend_builder.livepatch.assemble import Redirect
@@ -48,28 +48,32 @@ def expected(kernel: Kernel, redirects: list[Redirect], exports: Mapping[str, Ex
         ElfError: the kernel's own tables are of an unknown format.
         BuildError: a function's shipped bytes are not those that were matched.
     """
-    places = _addresses(kernel)
+    symbols = kernel_symbols(kernel)
+    places = _addresses(symbols)
     anchor = places.get(ANCHOR)
     if anchor is None:
         raise BuildError(f"no single {ANCHOR} in the kernel", why="a kernel that can be live patched has one")
     code: dict[str, Code] = {}
     for name in {redirect.object for redirect in redirects}:
         chosen = [redirect for redirect in redirects if redirect.object == name]
-        code |= _in_vmlinux(kernel, chosen) if name == VMLINUX else _in_module(kernel, name, chosen, places, exports)
+        if name == VMLINUX:
+            code |= _in_vmlinux(kernel, chosen, symbols)
+        else:
+            code |= _in_module(kernel, name, chosen, places, exports)
     return Expected(anchor, code)
 
 
-def _addresses(kernel: Kernel) -> dict[str, int]:
+def _addresses(symbols: Sequence[KernelSymbol]) -> dict[str, int]:
     """Linked addresses of the symbols of vmlinux whose name is unique."""
     found: dict[str, set[int]] = {}
-    for symbol in kernel_symbols(kernel):
+    for symbol in symbols:
         found.setdefault(symbol.name, set()).add(symbol.address)
     return {name: next(iter(places)) for name, places in found.items() if len(places) == 1}
 
 
-def _in_vmlinux(kernel: Kernel, redirects: list[Redirect]) -> dict[str, Code]:
+def _in_vmlinux(kernel: Kernel, redirects: list[Redirect], symbols: Sequence[KernelSymbol]) -> dict[str, Code]:
     image = Image.open(kernel.image)
-    sites = image_sites(image, kernel_symbols(kernel))
+    sites = image_sites(image, symbols)
     code = {}
     for redirect in redirects:
         address, size = redirect.shipped.address, redirect.shipped.size

@@ -80,6 +80,7 @@ def test_results_are_on_disk_as_printed(covered: Done) -> None:
     assert covered.value["summary"]["verdicts"] == {"live": 2, "absent": 1, "reboot": 2, "unknown": 1}
 
 
+@pytest.mark.slow
 def test_the_live_patch_is_the_one_that_run_makes(cli: BuildCli, covered: Done, patches: Path, tmp_path: Path) -> None:
     argv = cli.argv(tmp_path / "out", "--until", "7-module", patches / "module.patch")
     done = cli.verb(*argv[1:], seconds=len(SERIES) * SECONDS)  # it may have to wait for other builds' patched trees
@@ -97,6 +98,7 @@ def test_a_refusal_can_be_explained(cli: BuildCli, covered: Done) -> None:
     assert "refused, data-value: net/ipv4/tcp_hybla.c: rtt0" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_second_run_judges_what_got_no_verdict_and_no_more(cli: BuildCli, covered: Done, patches: Path) -> None:
     again = cover(cli, patches, covered.out)
     assert judged(covered) == 6
@@ -105,6 +107,7 @@ def test_a_second_run_judges_what_got_no_verdict_and_no_more(cli: BuildCli, cove
     assert {name: fix for name, fix in by_id(again).items() if name != "words"} == kept
 
 
+@pytest.mark.slow
 def test_without_the_one_that_is_none_all_have_a_verdict(cli: BuildCli, patches: Path, tmp_path: Path) -> None:
     only = tmp_path / "only"
     only.mkdir()
@@ -116,6 +119,7 @@ def test_a_directory_without_patches_is_a_usage_error(cli: BuildCli, tmp_path: P
     must_fail(cover(cli, tmp_path, tmp_path / "out"), 2, "no *.patch")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(cli: BuildCli, patches: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     argv = [cli.argv(out)[0], "coverage", str(patches), "--kernel", cli.release, "--out", str(out), "--jobs", "1"]

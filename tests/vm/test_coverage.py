@@ -16,6 +16,7 @@ from kmend_builder.prove.subject import VMLINUX, Subject
 from vm.conftest import ModuleBuilder
 from vm.test_prove import GOOD, IN_DUMMY, IN_KVM, MISSING, Patched, source
 
+pytestmark = pytest.mark.slow
 PIN = "__module_get(THIS_MODULE); return klp_enable_patch(&patch);"
 ENABLE = "return klp_enable_patch(&patch);"
 

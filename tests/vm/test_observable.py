@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real fixes whose effect user space can see: it is there with the live patch, and only with it.
 
-The handful of QUICK is in one live patch, which `make test` builds; ALL are in another one for `make test-all`. For
-each of the two the guest boots once: all probes, apply, all probes, revert, all probes. Every fix is a test of its
-own that asserts all three. See support/observable.py.
+One live patch has them all. The guest boots once: all probes, apply, all probes, revert, all probes. Every fix is a
+test of its own that asserts all three. See support/observable.py.
 """
 
 from collections.abc import Iterator
@@ -18,24 +17,19 @@ from kmend_builder.prove.subject import Subject
 from support import observable
 from support.observable import Outputs, Seen
 
+pytestmark = pytest.mark.slow
 ALL = observable.fix_ids()
 MODULES = observable.of_modules()
-#: Two in the kernel image and two in modules; they take no time to speak of.
-QUICK = ["prctl-auxv", "netlabel-ipv6", "bridge-vlan-notify", "fou-protocol"]
 #: Each of them is built into a live patch of its own, too.
 ALONE = ["CVE-2026-98022", "CVE-2026-98010", "nfqueue-command"]
+#: Of other objects; they take no time to speak of.
+OTHERS = ["prctl-auxv", "netlabel-ipv6", "bridge-vlan-notify"]
 
 
 @pytest.fixture(scope="session")
 def observable_base(minimal_rootfs: Rootfs) -> Iterator[GuestBase]:
     with GuestBase(minimal_rootfs, smp=2, append=observable.probes().boot(frozenset())) as base:
         yield base.make()
-
-
-@pytest.fixture(scope="session")
-def quick_seen(pair: KernelPair, minimal_base: GuestBase, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    subject = observable.build(pair, QUICK, tmp_path_factory.mktemp("quick") / "work")
-    return observable.watch(minimal_base, subject, QUICK)
 
 
 @pytest.fixture(scope="session")
@@ -59,36 +53,27 @@ def must_flip(seen: Seen, fix: str) -> None:
     assert observable.wrong(seen, fix) == []
 
 
-@pytest.mark.parametrize("fix", QUICK)
-def test_a_handful_flips(quick_seen: Seen, fix: str) -> None:
-    must_flip(quick_seen, fix)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("fix", ALL)
 def test_the_behaviour_flips(seen: Seen, fix: str) -> None:
     must_flip(seen, fix)
 
 
-@pytest.mark.slow
 def test_the_kernel_has_nothing_to_say_about_it(seen: Seen) -> None:
     print(f"transition: {seen.seconds:.1f} s")
     assert seen.findings == ()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fix", MODULES)
 def test_a_module_that_is_loaded_later_behaves_so_at_once(seen_late: Outputs, fix: str) -> None:
     print(f"{fix}: {seen_late[fix]!r}")
     assert observable.misprint(fix, seen_late[fix], patched=True) == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fix", ALONE)
 def test_a_fix_alone_changes_its_own_behaviour_only(
     pair: KernelPair, observable_base: GuestBase, tmp_path: Path, fix: str
 ) -> None:
-    others = [other for other in ALONE + QUICK if other != fix]
+    others = [other for other in ALONE + OTHERS if other != fix]
     seen = observable.watch(observable_base, observable.build(pair, [fix], tmp_path / "work"), [fix, *others])
     must_flip(seen, fix)
     for other in others:

@@ -36,7 +36,7 @@ MACHINES: dict[str, dict[str, Any]] = {
     "mitigations-off": {"smp": 2, "append": "mitigations=off"},
     "untrained-return-thunks": {"smp": 2, "cpu": "EPYC"},
 }
-SLOW = ("untrained-return-thunks",)
+SLOW = ("one-cpu", "mitigations-off", "untrained-return-thunks")
 #: Writes the kernel's text, with its address and size before it, to standard output, compressed.
 DUMP = """
 import base64, struct, sys, zlib

@@ -147,6 +147,7 @@ def evidence(proof: Proof, name: str) -> ObjectEvidence:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kt_good", "kt_last"])
 def test_a_good_patch_is_proven_by_behaviour(proofs: dict[str, Proof], name: str) -> None:
     proof = proofs[name]
@@ -157,6 +158,7 @@ def test_a_good_patch_is_proven_by_behaviour(proofs: dict[str, Proof], name: str
     assert {"apply", "revert", "re-apply", "second revert"} <= set(proof.steps)
 
 
+@pytest.mark.slow
 def test_modules_are_proven_in_both_orders(proofs: dict[str, Proof]) -> None:
     proof = proofs["kt_modules"]
     assert proof.failures == [] and proof.proven
@@ -169,6 +171,7 @@ def test_modules_are_proven_in_both_orders(proofs: dict[str, Proof]) -> None:
     assert kvm.orders[Order.BEFORE.value] == kvm.orders[Order.AFTER.value] == "refused: Operation not supported"
 
 
+@pytest.mark.slow
 def test_a_warning_in_the_log_fails(proofs: dict[str, Proof]) -> None:
     proof = proofs["kt_warns"]
     assert failed_steps(proof) == ["log: apply and revert"] * 2
@@ -176,18 +179,21 @@ def test_a_warning_in_the_log_fails(proofs: dict[str, Proof]) -> None:
     assert "'W'" in proof.failures[1].what
 
 
+@pytest.mark.slow
 def test_a_panic_fails_with_the_console(proofs: dict[str, Proof]) -> None:
     proof = proofs["kt_panics"]
     assert failed_steps(proof) == ["guest"]
     assert "Kernel panic - not syncing: on purpose" in proof.failures[0].excerpt
 
 
+@pytest.mark.slow
 def test_a_function_that_is_not_there_fails(proofs: dict[str, Proof]) -> None:
     proof = proofs["kt_missing"]
     assert failed_steps(proof) == ["log: apply and revert", "load"]
     assert proof.failures[0].what == "livepatch: symbol 'no_such_function_at_all' not found in symbol table"
 
 
+@pytest.mark.slow
 def test_a_stalled_transition_names_the_blocker(proofs: dict[str, Proof]) -> None:
     proof = proofs["kt_stalls"]
     assert failed_steps(proof) == ["apply"]
@@ -195,6 +201,7 @@ def test_a_stalled_transition_names_the_blocker(proofs: dict[str, Proof]) -> Non
     assert proof.failures[0].excerpt.startswith("kthreadd (pid 2)")
 
 
+@pytest.mark.slow
 def test_a_patch_without_effect_fails_its_test(proofs: dict[str, Proof]) -> None:
     proof = proofs["kt_wrong"]
     assert failed_steps(proof) == ["test"]
@@ -230,6 +237,7 @@ def work_directory(out: Path, kernel: Kernel, subject: Subject) -> Path:
         "build_id": subject.build_id,
         "objects": [dataclasses.asdict(item) for item in subject.objects],
         "functions": [{"object": owner, "name": name} for owner, name in subject.functions],
+        "pinned": False,
     }
     (out / "7-module/module.json").write_text(json.dumps(value))
     return out

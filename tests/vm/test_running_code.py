@@ -36,7 +36,6 @@ MACHINES: dict[str, dict[str, Any]] = {
     "mitigations-off": {"smp": 2, "append": "mitigations=off"},
     "untrained-return-thunks": {"smp": 2, "cpu": "EPYC"},
 }
-SLOW = ("one-cpu", "mitigations-off", "untrained-return-thunks")
 #: Writes the kernel's text, with its address and size before it, to standard output, compressed.
 DUMP = """
 import base64, struct, sys, zlib
@@ -69,9 +68,7 @@ def second(agent_seed: AgentSeed) -> Subject:
     return from_manifest(agent_seed.second.directory / "manifest.json")
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MACHINES]
-)
+@pytest.fixture(scope="module", params=MACHINES)
 def stock(request: pytest.FixtureRequest, minimal_rootfs: Rootfs) -> Iterator[Guest]:
     """A freshly booted kernel at an address of its own, the patched module loaded."""
     with ColdGuest(minimal_rootfs, init="tiny", **MACHINES[request.param]) as cold:
@@ -79,6 +76,7 @@ def stock(request: pytest.FixtureRequest, minimal_rootfs: Rootfs) -> Iterator[Gu
         yield cold.guest
 
 
+@pytest.mark.slow
 def test_shipped_code_is_patched_on_every_machine(stock: Guest, first: Subject, second: Subject) -> None:
     """Also over an earlier update, after a revert, and with the function tracer in every function."""
     lp = Livepatch(stock)

@@ -5,7 +5,7 @@ With CONFIG_X86_KERNEL_IBT or LTO objtool waits for vmlinux.o, or for the linked
 (scripts/Makefile.lib, delay-objtool). An object compiled alone is then not what was linked: a jump label is still a
 jump where the image has a nop, and there are no `__pfx_` symbols, ORC data, return and call sites. objtool rewrites
 instructions from what the object itself holds, so run on each object, with the arguments the configuration gives and
-`--link`, without which it refuses `--ibt`, it does the same to them. docs/adr/0017 has what differs.
+`--link`, without which it refuses `--ibt`, it does the same to them. docs/adr/0015 has what differs.
 """
 
 import re

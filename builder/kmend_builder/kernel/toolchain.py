@@ -3,7 +3,7 @@
 
 Another release's are a tree made by mmdebstrap and kept in the cache. Its /usr and /etc are mounted over this
 machine's in a mount namespace that only the program sees: every other path means the same inside and outside, so
-that build trees, saved command lines and error messages need no translation. docs/adr/0018 has what else was tried.
+that build trees, saved command lines and error messages need no translation. docs/adr/0016 has what else was tried.
 """
 
 import os

@@ -14,10 +14,15 @@ WAIT = 60.0
 
 def run(agent: Agent, args: argparse.Namespace) -> Result:
     """See cli/table.py."""
-    agent.require_root("hold")
+    return switch(agent, True)
+
+
+def switch(agent: Agent, held: bool) -> Result:
+    """Hold updates, or let them go; what is so already stays so without a line in the history."""
+    agent.require_root("hold" if held else "unhold")
     with lock.held(agent.system, WAIT):
         choices = agent.store.choices()
-        if choices.held is not True:
-            agent.store.set_choices(dataclasses.replace(choices, held=True))
-            agent.record("held")
-    return Result(0, {"held": True}, [messages.HELD])
+        if choices.held is not held:
+            agent.store.set_choices(dataclasses.replace(choices, held=held))
+            agent.record("held" if held else "unheld")
+    return Result(0, {"held": held}, [messages.HELD if held else messages.UNHELD])

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """data-value: a changed initialiser of data that the running kernel has long been using."""
 
-from collections.abc import Iterator
-
 from kmend.reasons import Reason
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.diff import Change
+from kmend_builder.elf.model import Reloc
 from kmend_builder.errors import Refused
 from kmend_builder.guard.data_layout import percpu
-from kmend_builder.livepatch.constants import judge_use
+from kmend_builder.livepatch.constants import judge_use, users_of
 from kmend_builder.livepatch.units import UnitResult
 
 _SET_IT = "set the new value from code that runs (for instance in the function that reads it), or reboot"
@@ -70,14 +69,8 @@ def _kept_by(layout: Layout, atom: Atom) -> str:
         return "it is global, and any unit of the kernel may use it"
     if atom.section.writable:
         return "its old content is in use"
-    holder = next((user.name for user in _users(layout, atom) if user.kind is not Kind.FUNCTION), "")
+    holder = next((user.name for user, _ in users_of(layout, atom) if user.kind is not Kind.FUNCTION), "")
     return f"{holder} points to it" if holder else "code keeps or compares its address"
-
-
-def _users(layout: Layout, atom: Atom) -> Iterator[Atom]:
-    for user in layout.atoms:
-        if user is not atom and any(layout.target(user.section, reloc).atom is atom for reloc in user.relocs):
-            yield user
 
 
 def init_only(unit: UnitResult, change: Change) -> bool:
@@ -90,15 +83,14 @@ def _init_only(layout: Layout, atom: Atom) -> bool:
     """Variables in sections that the linker collects have readers that no relocation shows."""
     if not atom.local or not _ordinary(atom) or percpu(atom):
         return False
-    users = list(_users(layout, atom))
-    return bool(users) and all(_looks_once(layout, user, atom) for user in users)
+    users = list(users_of(layout, atom))
+    return bool(users) and all(_looks_once(layout, user, relocs) for user, relocs in users)
 
 
-def _looks_once(layout: Layout, user: Atom, atom: Atom) -> bool:
+def _looks_once(layout: Layout, user: Atom, relocs: list[Reloc]) -> bool:
     """Init code that only looks: whatever gets the address may have registered it."""
     if not user.section.code or not names.init_section(user.section.name):
         return False
-    relocs = [reloc for reloc in user.relocs if layout.target(user.section, reloc).atom is atom]
     return all(judge_use(layout, user, reloc) is not None for reloc in relocs)
 
 

@@ -16,7 +16,7 @@ Anything else may keep the pointer or compare it, and is not copied.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import capstone
 from capstone import x86_const as x86
@@ -90,7 +90,9 @@ def closure(layout: Layout, atom: Atom) -> Constants | None:
         if not _plain(constant):
             return None
         result.copies.add(constant)
-        for user, relocs in _users(layout, constant):
+        for user, relocs in users_of(layout, constant):
+            if names.metadata_section(user.section.name):
+                continue
             if user.kind is Kind.OBJECT:
                 queue.append(user)
                 continue
@@ -116,20 +118,12 @@ def _once(atom: Atom) -> bool:
     return names.init_section(atom.section.name) or names.exit_section(atom.section.name)
 
 
-def _users(layout: Layout, atom: Atom) -> Iterator[tuple[Atom, list[Reloc]]]:
-    """Everything that refers to an atom, with the relocations that do; sections without names as one piece."""
-    for user in _holders(layout):
-        if user is atom or names.metadata_section(user.section.name):
-            continue
+def users_of(layout: Layout, atom: Atom) -> Iterator[tuple[Atom, list[Reloc]]]:
+    """Everything else that refers to an atom, with the relocations that do; sections without names are one piece."""
+    for user in layout.atoms:
         relocs = [reloc for reloc in user.relocs if layout.target(user.section, reloc).atom is atom]
-        if relocs:
+        if relocs and user is not atom:
             yield user, relocs
-
-
-def _holders(layout: Layout) -> Iterable[Atom]:
-    named = {atom.section for atom in layout.atoms}
-    rest = [section for section in layout.obj.sections if section.relocs and section not in named]
-    return [*layout.atoms, *(Atom(Kind.ANONYMOUS, section, 0, section.size) for section in rest if section.alloc)]
 
 
 def judge_use(layout: Layout, function: Atom, reloc: Reloc) -> bool | None:

@@ -4,9 +4,8 @@
 import contextlib
 import dataclasses
 import functools
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kmend.reasons import Reason, Verdict
@@ -35,7 +34,7 @@ from kmend_builder.livepatch.resolve import Export, Resolver, read_symvers
 from kmend_builder.livepatch.select import select_all
 from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.match.match import match_object
-from kmend_builder.progress import Progress
+from kmend_builder.progress import Progress, timed
 from kmend_builder.spaces import Spaces
 from kmend_builder.workdir import Stage, WorkDir, digest
 
@@ -135,15 +134,8 @@ class Judge:
             report.write_refusal(work, refusal)
             return Judgement(change, Verdict.REBOOT, [], [], refusal=refusal)
 
-    @contextlib.contextmanager
-    def _timed(self, stage: Stage) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            with self.progress.step(stage.directory):
-                yield
-        finally:
-            spent = time.monotonic() - started
-            self.seconds[stage.directory] = self.seconds.get(stage.directory, 0.0) + spent
+    def _timed(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        return timed(self.seconds, stage.directory, self.progress)
 
     def _change(self, work: WorkDir, change: Change) -> tuple[ChangeTrees, Units]:
         trees = work_out(self.kernel.source, change)

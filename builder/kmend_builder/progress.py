@@ -26,6 +26,17 @@ class Progress(Protocol):
     def note(self, text: str) -> None: ...
 
 
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], stage: str, progress: Progress) -> Iterator[None]:
+    """A step that shows as progress and adds its wall time to `seconds[stage]`, also when it fails."""
+    started = time.monotonic()
+    try:
+        with progress.step(stage):
+            yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
+
+
 class SilentProgress:
     """Says nothing."""
 

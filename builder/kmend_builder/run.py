@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A whole run: fixes in, verdicts and (if any fix can be live) a live patch and its package out."""
 
-import contextlib
 import dataclasses
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.modules import module_identity
 from kmend_builder.livepatch.link import link
 from kmend_builder.livepatch.resolve import VMLINUX
-from kmend_builder.progress import Progress
+from kmend_builder.progress import Progress, timed
 from kmend_builder.workdir import Stage, WorkDir
 
 RESULT = "result.json"
@@ -81,7 +79,7 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
         Refused: fixes that can be live one by one can't be together.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, Stage.KERNEL, progress):
+    with timed(seconds, Stage.KERNEL.directory, progress):
         kernel = acquire(options.release, cache=options.cache, progress=progress)
         _keep_kernel(work, kernel, options.again)
         change = load(kernel)
@@ -92,7 +90,7 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
     module = None
     work.clear(Stage.MODULE)
     if together and options.until >= Stage.MODULE:
-        with _timed(seconds, Stage.MODULE, progress):
+        with timed(seconds, Stage.MODULE.directory, progress):
             module = link_module(work, judge, together, module_name(version))
     seconds |= judge.seconds
     spent = judge.compiler.seconds
@@ -262,14 +260,6 @@ def refusal_of(result: RunResult) -> Refused | None:
     if overall(result) is not Verdict.REBOOT:
         return None
     return next(outcome.judgement.refusal for outcome in result.outcomes if outcome.judgement.refusal)
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: Stage, progress: Progress) -> Iterator[None]:
-    started = time.monotonic()
-    with progress.step(stage.directory):
-        yield
-    seconds[stage.directory] = time.monotonic() - started
 
 
 def require_live(result: RunResult) -> None:

@@ -102,9 +102,7 @@ class GuestBase:
         return self
 
     def _settle(self, guest: Guest) -> None:
-        if self._init == "systemd":
-            # "degraded" is an answer too: some unit of a stripped machine may fail.
-            guest.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_SECONDS, check=False)
+        _wait_booted(guest, self._init)
         for command in self._warm:
             guest.run(command, timeout=BOOT_SECONDS)
         guest.run("sync")
@@ -193,8 +191,7 @@ class ColdGuest:
         guest = Guest(Machine(accel, Memory(memory), tuple(disks), smp=smp, cpu=cpu, boot=self._boot_kernel))
         try:
             guest.wait_hello()
-            if self._init == "systemd":
-                guest.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_SECONDS, check=False)
+            _wait_booted(guest, self._init)
             if self._seed is not None:
                 guest.mount_seed()
         except BaseException:
@@ -237,6 +234,12 @@ class ColdGuest:
         if self._guest is not None:
             self._guest.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _wait_booted(guest: Guest, init: str) -> None:
+    if init == "systemd":
+        # "degraded" is an answer too: some unit of a stripped machine may fail.
+        guest.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_SECONDS, check=False)
 
 
 def command_line(init: str, append: str) -> str:

@@ -142,7 +142,19 @@ def _apply(lines: Sequence[str], hunks: Sequence[Hunk], path: str) -> tuple[list
         result += lines[done:at]
         result += hunk.new
         done = at + hunk.old_count
+        _must_end(hunk, number, path, len(lines) - done)
     return result + list(lines[done:]), offsets
+
+
+def _must_end(hunk: Hunk, number: int, path: str, behind: int) -> None:
+    """A hunk whose last line has no newline is the end of the file; before another line it would run into it."""
+    if behind and hunk.new and not hunk.new[-1].endswith("\n"):
+        raise Refused(
+            Reason.CONFLICT,
+            f"{path}: hunk #{number} {hunk.header}",
+            why=f"it ends the file without a newline, and the tree has {behind} more lines there",
+            advice=ADVICE,
+        )
 
 
 def _place(lines: Sequence[str], hunk: Hunk, done: int, shift: int, number: int, path: str) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kmend.reasons import Reason
 from kmend_builder.change import linediff, text
 from kmend_builder.change.apply import apply_hunks, apply_patch, work_out
-from kmend_builder.change.patchfile import Patch, parse_patch
+from kmend_builder.change.patchfile import Hunk, Patch, parse_patch
 from kmend_builder.errors import BuildError, Refused
 
 LINES = [f"line {number}\n" for number in range(1, 31)]
@@ -52,6 +52,15 @@ def test_a_moved_hunk_that_fits_twice_is_refused() -> None:
         apply_hunks(["extra\n", *LINES, *LINES], hunks, "f.c")
     assert "fits at lines 13, 43" in str(caught.value)
     assert apply_hunks([*LINES, *LINES], hunks, "f.c")[0] == [*edited(), *LINES]
+
+
+def test_a_hunk_that_ends_the_file_fits_at_its_end_only() -> None:
+    """patch -F0 would put it in and add the newline; git would not. The next line must not be glued to it."""
+    hunk = Hunk(15, 1, 15, 1, "", ("-line 15\n", "+NEW"))
+    with pytest.raises(Refused) as caught:
+        apply_hunks(LINES, [hunk], "f.c")
+    assert "ends the file without a newline, and the tree has 15 more lines" in str(caught.value)
+    assert apply_hunks(LINES[:15], [hunk], "f.c")[0] == [*LINES[:14], "NEW"]
 
 
 def test_fuzz_is_told_apart(tmp_path: Path) -> None:

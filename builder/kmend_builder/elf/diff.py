@@ -4,8 +4,8 @@
 import dataclasses
 import functools
 
+from kmend_builder.elf import btf_ids, names
 from kmend_builder.elf import constants as c
-from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.correlate import correlate_statics
 from kmend_builder.elf.insn import disassemble
@@ -78,6 +78,7 @@ def diff_objects(orig: ObjectFile, patched: ObjectFile, unit: str = "") -> Objec
     Raises:
         ElfError: a special section of unknown format in either object.
     """
+    btf_ids.keep_names(orig, patched)
     left, right = make_layout(orig), make_layout(patched)
     left_ids, right_ids = correlate_statics(left, right)
     result = ObjectDiff(unit or orig.name, left, right, Signer(left, left_ids), Signer(right, right_ids))

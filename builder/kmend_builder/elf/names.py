@@ -79,7 +79,7 @@ def exit_section(name: str) -> bool:
 
 def metadata_section(name: str) -> bool:
     """Sections that describe the object to the linker, modpost or the loader and hold no live data."""
-    return name.startswith(
+    return name in (".BTF", ".BTF.ext") or name.startswith(
         (
             ".modinfo",
             "__ksymtab",
@@ -90,7 +90,6 @@ def metadata_section(name: str) -> bool:
             ".export_symbol",
             ".note",
             ".comment",
-            ".BTF",
             "__tracepoints_ptrs",
             ".printk_index",
             ".altinstr_",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from kmend_builder.guard import (
     abi,
     alias,
+    btf_ids,
     data_layout,
     data_value,
     init_code,
@@ -30,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     abi.check,
     prototype.check,
     per_cpu.check,
+    btf_ids.check,
     data_value.check,
     init_code.check,
     alias.check,

@@ -18,7 +18,6 @@ _LISTS = (
     "__bpf_raw_tp",
     "__syscalls_metadata",
     "___srcu_struct_ptrs",
-    ".BTF_ids",
 )
 _KNOWN = (".text", ".data", ".rodata", ".bss", ".exit", ".init", ".ref", ".altinstr_", ".orc_unwind", ".static_call.")
 

@@ -4,8 +4,9 @@
 import contextlib
 import dataclasses
 import functools
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from kmend.reasons import Reason, Verdict
@@ -13,6 +14,7 @@ from kmend_builder import __version__, report
 from kmend_builder.change import constants, order
 from kmend_builder.change.headers import Search, WordIndex, open_index, search_of
 from kmend_builder.change.inputs import Change
+from kmend_builder.change.names import closure
 from kmend_builder.change.prepare import ChangeTrees, work_out, write_out
 from kmend_builder.change.twin import patched_tree
 from kmend_builder.change.units import Units, affected_units
@@ -35,7 +37,9 @@ from kmend_builder.livepatch.select import select_all
 from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.match.match import match_object
 from kmend_builder.progress import Progress, timed
+from kmend_builder.shipped import Shipped, mark_init
 from kmend_builder.spaces import Spaces
+from kmend_builder.through import with_their_callers
 from kmend_builder.workdir import Stage, WorkDir, digest
 
 
@@ -80,6 +84,7 @@ class Judge:
         self.compiler = Compiler(kernel, self.kbuild, jobs)
         self.spaces = Spaces(kernel)
         self.exports: dict[str, Export] = read_symvers(kernel.symvers.read_text())
+        self.shipped = Shipped(self.spaces, self.exports)
         self.seconds: dict[str, float] = {}
         self._found: Exhaustive | None = None
         #: where the patched tree is made; who has one of its own does not wait for others
@@ -120,7 +125,7 @@ class Judge:
                 self._check_constants(trees, units)
             if not units.objects:
                 return Judgement(change, Verdict.ABSENT, [], [], absent=units.notes)
-            results = self._results(work, trees, units)
+            results = self._spread(work, trees, self._results(work, trees, units))
             if all(result.diff.empty for result in results):
                 note = "no object differs in this configuration"
                 return Judgement(
@@ -261,6 +266,33 @@ class Judge:
         after = trees.files.get(source, before) or b""
         return before.decode("utf-8", "surrogateescape"), after.decode("utf-8", "surrogateescape")
 
+    def _spread(self, work: WorkDir, trees: ChangeTrees, results: list[UnitResult]) -> list[UnitResult]:
+        """With the units whose functions call changed ones that can't be redirected themselves."""
+        if not any(result.stuck() for result in results):
+            return results
+
+        def compare(objects: dict[str, str]) -> list[UnitResult]:
+            with self._timed(Stage.COMPILE):
+                self._compile_once(work.stage(Stage.COMPILE), objects)
+            return self._compare(work, trees, objects)
+
+        return with_their_callers(results, self.shipped, self._naming, compare)
+
+    def _naming(self, names: Iterable[str], objects: Collection[str]) -> dict[str, str]:
+        """The units of those objects whose source has one of the names, or what headers make of them -> that source."""
+        called = frozenset(names)
+        wanted = closure(called, self.search.headers, self.search.known)
+        files = self.search.files(wanted.names if wanted else called)
+        units = {name: source for source in files if (name := self.kbuild.object_of(source))}
+        return {name: source for name, source in units.items() if self.kbuild.owner(name) in objects}
+
+    def _compile_once(self, directory: Path, objects: Mapping[str, str]) -> None:
+        """Units that the change does not reach: with it, their objects are as without."""
+        for name, path in self.compiler.orig(objects, directory / "orig").items():
+            twin = directory / "patched" / name
+            twin.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, twin)
+
     def _compare(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> list[UnitResult]:
         directory = work.stage(Stage.COMPILE)
         with self._timed(Stage.DIFF):
@@ -289,6 +321,7 @@ class Judge:
         self, work: WorkDir, change: Change, trees: ChangeTrees, results: list[UnitResult], name: str
     ) -> Judgement:
         work.begin(Stage.GUARD)
+        mark_init(results, self.shipped)
         notes = check_units(results)
         if not any(result.redirected for result in results):
             note = "no code differs that the running kernel uses"

@@ -31,12 +31,16 @@ class Spaces:
         return frozenset(symbol.name for symbol in self._symbols if symbol.type in "wWvV")
 
     @functools.cached_property
+    def image(self) -> Image:
+        """The kernel image as it is shipped."""
+        return Image.open(self.kernel.image)
+
+    @functools.cached_property
     def vmlinux(self) -> Space:
-        image = Image.open(self.kernel.image)
         # kallsyms types: upper case is global; u, v, w are unique or weak ones and global as well (nm(1))
         return Space(
             VMLINUX,
-            image,
+            self.image,
             (
                 SpaceSymbol(
                     symbol.name,

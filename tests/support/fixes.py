@@ -79,6 +79,12 @@ NOTRACE = Edit("kernel/trace/trace_clock.c", "\tclock = sched_clock();\n", "\tcl
 NOINSTR = Edit("arch/x86/entry/common.c", "&& nr != -1) {", "&& nr != -2) {")
 ASSEMBLY = Edit("arch/x86/lib/iomap_copy_64.S", "\trep movsl\n", "\tnop\n\trep movsl\n")
 ENTRY = Edit("fs/proc/version.c", "utsname()->release,", "utsname()->nodename,")
+#: Without one, too, as most of lib/, but what calls it is known: irq_affinity_list_proc_write(), and no module.
+LIBRARY = Edit(
+    "lib/bitmap.c",
+    "\tret = bitmap_parselist(buf, maskp, nmaskbits);\n",
+    "\tret = ulen > 20 ? -EDOM : bitmap_parselist(buf, maskp, nmaskbits);\n",
+)
 VDSO = Edit(
     "arch/x86/entry/vdso/vclock_gettime.c",
     "return __cvdso_gettimeofday(tv, tz);",

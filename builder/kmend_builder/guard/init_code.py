@@ -17,19 +17,22 @@ _LIST_HEAD = 16
 def check_all(units: Sequence[UnitResult]) -> list[str]:
     """Refuse a fix that changes init code only; beside a run-time change it becomes a note.
 
-    Code in .init sections ran once. What it would have done differently does not happen on a running kernel,
-    so a fix that is nothing else can't be live.
+    Code in .init sections ran once, and so did what only it calls. What it would have done differently does not happen
+    on a running kernel, so a fix that is nothing else can't be live.
     """
     places = [f"{unit.source}: {change.name}" for unit in units for change in unit.diff.init]
-    if not places:
+    called = [f"{unit.source}: {atom.name}" for unit in units for atom in unit.redirected if atom in unit.at_init]
+    if not places and not called:
         return []
     if not any(_runs_later(unit) for unit in units):
         raise Refused(
             Reason.INIT_CODE,
-            places[0],
+            [*called, *places][0],
             advice="reboot; or repeat what the init code would have done from a pre-patch callback",
         )
-    return [f"{place}: init code or data, takes effect at the next boot only" for place in places]
+    return [f"{place}: init code or data, takes effect at the next boot only" for place in places] + [
+        f"{place}: only init code calls it, takes effect where that is still to run" for place in called
+    ]
 
 
 def check(unit: UnitResult) -> list[str]:
@@ -93,4 +96,4 @@ def _new_variable(unit: UnitResult, atom: Atom) -> bool:
 def _runs_later(unit: UnitResult) -> bool:
     """Whether anything differs that is used after init."""
     changed = [change for change in unit.diff.changed_data if not init_only(unit, change)]
-    return bool(unit.redirected or changed)
+    return bool(set(unit.redirected) - unit.at_init or changed)

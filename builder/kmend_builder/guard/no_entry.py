@@ -8,7 +8,8 @@ from kmend_builder.elf.atoms import Atom
 from kmend_builder.errors import Refused
 from kmend_builder.livepatch.units import UnitResult, has_entry
 
-_NOINSTR = frozenset({".noinstr.text", ".entry.text", ".cpuidle.text"})
+#: Sections of code that nothing may trace (include/asm-generic/vmlinux.lds.h).
+NOINSTR = frozenset({".noinstr.text", ".entry.text", ".cpuidle.text"})
 
 
 def check(unit: UnitResult) -> list[str]:
@@ -24,13 +25,17 @@ def check(unit: UnitResult) -> list[str]:
                 why=f"the change moves it to {patched.section.name}, where nothing may be traced or redirected",
                 advice="reboot",
             )
-    callers = "replaced through its callers, as it has no fentry call of its own"
-    return [f"{unit.source}: {atom.name}: {callers}" for atom in sorted(unit.carried, key=lambda atom: atom.name)]
+    return [_note(unit, atom) for atom in sorted(unit.carried, key=lambda atom: atom.name)]
+
+
+def _note(unit: UnitResult, atom: Atom) -> str:
+    note = f"{unit.source}: {atom.name}: replaced through its callers, as it has no fentry call of its own"
+    return note if atom.local else f"{note}; modules that did not come with this kernel keep the old one"
 
 
 def _becomes_noinstr(orig: Atom, patched: Atom) -> bool:
     """Such code runs where ftrace's handler may not: before the kernel has taken over from user mode, in an NMI."""
-    return patched.section.name in _NOINSTR and orig.section.name not in _NOINSTR
+    return patched.section.name in NOINSTR and orig.section.name not in NOINSTR
 
 
 def check_exits(units: Sequence[UnitResult]) -> list[str]:

@@ -6,6 +6,7 @@ The image in a boot file has its section headers but neither symbols nor relocat
 
 import bisect
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +83,12 @@ class Image:
     def sections(self) -> tuple[str, ...]:
         """Names of the sections that occupy memory, by address."""
         return tuple(section.name for section in self._sections)
+
+    def regions(self) -> Iterator[tuple[str, int, bytes]]:
+        """Name, address and content of every section that has content."""
+        for section in self._sections:
+            if not section.nobits:
+                yield section.name, section.address, self.data[section.offset : section.offset + section.size]
 
     def _holding(self, address: int) -> _Section | None:
         index = bisect.bisect_right(self._starts, address) - 1

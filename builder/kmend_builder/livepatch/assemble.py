@@ -163,11 +163,11 @@ class _Assembler:
 
 
 def _provides(selection: Selection) -> set[str]:
-    """Global functions and variables that are new with the change, for other units to refer to."""
+    """Global functions and variables that other units are to use the live patch's own ones of."""
     return {
         symbol.name
         for atom in selection.atoms
-        if selection.unit.twin(atom) is None
+        if selection.unit.twin(atom) is None or atom in selection.unit.carried
         for symbol in atom.symbols
         if symbol.bind != c.STB_LOCAL
     }

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which functions to redirect so that every changed one is replaced.
 
-A function without an fentry call can't be redirected. If it is static, redirecting all its callers does the same.
+A function without an fentry call can't be redirected. Redirecting all its callers does the same; those of a static
+function are in its unit, those of a global one are looked for in everything that is shipped (through.py).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.insn import is_branch
 from kmend_builder.elf.special import TABLES
+
+# What EXPORT_SYMBOL leaves: a section for every name, to be sorted into __ksymtab, and one the linker drops
+# (include/linux/export.h, include/linux/compiler.h)
+_EXPORTS = ("___ksymtab", ".discard.addressable")
 
 
 def parents(layout: Layout, changed: Iterable[Atom]) -> list[Atom]:
@@ -26,12 +31,15 @@ def parents(layout: Layout, changed: Iterable[Atom]) -> list[Atom]:
 
 
 def with_callers(
-    layout: Layout, functions: list[Atom], enterable: Callable[[Atom], bool]
+    layout: Layout, functions: list[Atom], enterable: Callable[[Atom], bool], carry: Collection[str] = ()
 ) -> tuple[list[Atom], set[Atom]]:
     """The functions to redirect, and those that are replaced through them.
 
     `inline` implies notrace in the kernel (include/linux/compiler_types.h), also for a copy gcc did not inline.
     A function that nobody calls, or whose address somebody holds, stays in the first list.
+
+    Args:
+        carry: global functions whose callers in other units are redirected as well; they need none in this one.
     """
     queue, result = list(functions), dict.fromkeys(functions)
     carried: set[Atom] = set()
@@ -41,8 +49,9 @@ def with_callers(
         if enterable(atom):
             continue
         users = callers(layout) if users is None else users
-        found = users.get(atom)
-        if found:
+        anywhere = not atom.local and atom.name in carry
+        found = users.get(atom, set() if anywhere else None)
+        if found or (anywhere and found is not None):
             del result[atom]
             carried.add(atom)
             fresh = [caller for caller in parents(layout, found) if caller not in result and caller not in carried]
@@ -52,10 +61,14 @@ def with_callers(
 
 
 def callers(layout: Layout) -> dict[Atom, set[Atom] | None]:
-    """Who branches to each function; None for one whose address somebody holds. Init code runs no more."""
+    """Who branches to each function; None for one whose address somebody holds.
+
+    Init code runs no more; an export is for other objects, which are not looked at here.
+    """
     found: dict[Atom, set[Atom] | None] = defaultdict(set)
     for user in layout.atoms:
-        if user.section.name in TABLES or names.init_section(user.section.name):
+        section = user.section.name
+        if section in TABLES or names.init_section(section) or section.startswith(_EXPORTS):
             continue
         for reloc in user.relocs:
             atom = layout.target(user.section, reloc).atom
@@ -69,3 +82,20 @@ def callers(layout: Layout) -> dict[Atom, set[Atom] | None]:
             else:
                 found[atom] = None
     return found
+
+
+def run_at_init(layout: Layout) -> set[Atom]:
+    """Static functions that only init code calls, directly or through each other, and whose address nobody holds."""
+    users: dict[Atom, set[Atom]] = defaultdict(set)
+    for user in layout.atoms:
+        if user.section.name not in TABLES:
+            for reloc in user.relocs:
+                atom = layout.target(user.section, reloc).atom
+                if atom is not None and atom is not user and atom.kind is Kind.FUNCTION:
+                    users[atom].add(user)
+    found = {user for user in layout.atoms if names.init_section(user.section.name)}
+    waiting = {atom for atom in users if atom.local and atom not in found}
+    while fresh := {atom for atom in waiting if users[atom] <= found}:
+        found |= fresh
+        waiting -= fresh
+    return {atom for atom in found if atom.kind is Kind.FUNCTION and not names.init_section(atom.section.name)}

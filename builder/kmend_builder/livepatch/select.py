@@ -69,10 +69,13 @@ def select_all(units: Sequence[UnitResult]) -> list[Selection]:
 
 
 def _new_names(unit: UnitResult, atom: Atom) -> list[str]:
-    """The global names of an atom that the orig object does not have."""
-    if unit.twin(atom) is not None or copied(atom):
-        return []
-    return [symbol.name for symbol in atom.symbols if symbol.bind != STB_LOCAL]
+    """The global names of an atom that the orig object does not have, or that stands for the one it has."""
+    return [symbol.name for symbol in atom.symbols if symbol.bind != STB_LOCAL] if _brought(unit, atom) else []
+
+
+def _brought(unit: UnitResult, atom: Atom) -> bool:
+    """Whether the live patch's own copy of a function or variable is the one that other units are to use."""
+    return (unit.twin(atom) is None and not copied(atom)) or atom in unit.carried
 
 
 def _undefined(selection: Selection) -> Iterator[str]:

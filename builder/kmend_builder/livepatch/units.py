@@ -4,14 +4,15 @@
 import dataclasses
 import functools
 from collections import defaultdict
+from collections.abc import Collection
 
 from kmend_builder.elf import names
-from kmend_builder.elf.atoms import Atom, Kind
+from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.correlate import is_static_local
 from kmend_builder.elf.diff import ObjectDiff
 from kmend_builder.elf.signature import Signer, named_by_content
 from kmend_builder.elf.special import mcount_loc
-from kmend_builder.livepatch.callers import parents, with_callers
+from kmend_builder.livepatch.callers import parents, run_at_init, with_callers
 from kmend_builder.livepatch.constants import replaceable
 from kmend_builder.match.match import ObjectMatch
 
@@ -30,6 +31,8 @@ class UnitResult:
     match: ObjectMatch
     #: The text of the source without and with the change, for what objects don't tell.
     texts: tuple[str, str] | None = None
+    #: Global functions that are replaced through their callers in all units (through.py).
+    carry: frozenset[str] = frozenset()
 
     def twin(self, atom: Atom) -> Atom | None:
         """The orig atom a patched one corresponds to."""
@@ -63,13 +66,16 @@ class UnitResult:
             if change.patched and change.orig not in self.overridden
         }
         self.changed |= self.constants.users
+        self.changed |= _callers_of(self.diff.patched, self.carry)
         #: Changed functions of a module's exit code; they have no fentry call and run once, at unload.
         self.exits = {atom for atom in self.changed if names.exit_section(atom.section.name)}
         layout = self.diff.patched
         functions = [atom for atom in parents(layout, self.changed - self.exits) if self.twin(atom) is not None]
         #: What to redirect, and the changed functions that are replaced by redirecting all their callers.
-        self.redirected, self.carried = with_callers(layout, functions, self._enterable)
+        self.redirected, self.carried = with_callers(layout, functions, self._enterable, self.carry)
         self.redirected = [atom for atom in self.redirected if self.twin(atom) is not None]
+        #: Of those, the functions that only init code calls: redirected for modules that are loaded later.
+        self.at_init = run_at_init(layout) & set(self.redirected)
 
     def ambiguous(self, atom: Atom) -> bool:
         """Whether this is a static local that may or may not be one the kernel already has."""
@@ -78,7 +84,13 @@ class UnitResult:
     def _enterable(self, atom: Atom) -> bool:
         """Whether there is nothing to do for a function: it can be redirected, is new, or may have other callers."""
         twin = self.twin(atom)
-        return twin is None or not atom.local or has_entry(self.diff.orig_signer, twin)
+        elsewhere = not atom.local and atom.name not in self.carry
+        return twin is None or elsewhere or has_entry(self.diff.orig_signer, twin)
+
+    def stuck(self) -> list[Atom]:
+        """The orig twins of global functions that are to be redirected and have no fentry call."""
+        twins = [twin for atom in self.redirected if not atom.local and (twin := self.twin(atom)) is not None]
+        return [twin for twin in twins if not has_entry(self.diff.orig_signer, twin)]
 
     @functools.cached_property
     def _cold_parts(self) -> dict[str, list[Atom]]:
@@ -92,6 +104,18 @@ class UnitResult:
     def children(self, atom: Atom) -> list[Atom]:
         """The .cold part of a function."""
         return self._cold_parts.get(atom.name, [])
+
+
+def _callers_of(layout: Layout, functions: Collection[str]) -> set[Atom]:
+    """The functions that refer to one of another unit."""
+    if not functions:
+        return set()
+    return {
+        atom
+        for atom in layout.functions()
+        for reloc in atom.relocs
+        if reloc.symbol.undefined and reloc.symbol.name in functions and not names.init_section(atom.section.name)
+    }
 
 
 def has_entry(signer: Signer, atom: Atom) -> bool:

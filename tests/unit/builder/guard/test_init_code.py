@@ -105,3 +105,28 @@ def test_a_new_lock_that_init_code_takes_too(fields: str, value: str, good: bool
     with pytest.raises(Refused, match="init code, which does not run again") as caught:
         init_code.check(unit)
     assert caught.value.place == "drivers/unit.c: fresh"
+
+
+HELPER = """
+static noinline int helper(int a) { return a * 7; }
+section(".init.text") int setup(int a) { return helper(a) + 1; }
+int f(int a) { return a * 3%s; }
+"""
+
+
+def test_a_function_that_only_init_code_calls() -> None:
+    before = HELPER % ""
+    with pytest.raises(Refused) as caught:
+        check_units([make_unit(before, before.replace("* 7", "* 11"))])
+    assert (caught.value.reason, caught.value.place) == (Reason.INIT_CODE, "drivers/unit.c: helper")
+
+
+def test_beside_running_code_it_is_a_note() -> None:
+    before = HELPER % ""
+    (note,) = check_units([make_unit(before, before.replace("* 7", "* 11").replace("* 3", "* 5"))])
+    assert note == "drivers/unit.c: helper: only init code calls it, takes effect where that is still to run"
+
+
+def test_its_twin_that_running_code_calls_too() -> None:
+    before = HELPER % " + helper(a)"
+    assert check_units([make_unit(before, before.replace("* 7", "* 11"))]) == []

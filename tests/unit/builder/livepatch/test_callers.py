@@ -2,7 +2,7 @@
 """Who calls what, and which functions are redirected for one that can't be."""
 
 from kmend_builder.elf.normalise import layout
-from kmend_builder.livepatch.callers import callers, parents, with_callers
+from kmend_builder.livepatch.callers import callers, parents, run_at_init, with_callers
 from support.cc import compile_c
 
 SOURCE = """
@@ -40,3 +40,19 @@ def test_the_function_of_a_part() -> None:
     objects = layout(compile_c(source))
     part = [atom for atom in objects.functions() if atom.name == "f.cold"]
     assert [atom.name for atom in parents(objects, part)] == ["f"]
+
+
+AT_INIT = """
+extern int outside(int);
+static noinline int deep(int a) { return outside(a) * 3; }
+static noinline int both(int a) { return outside(a) * 5; }
+static noinline int once(int a) { return deep(a) + both(a); }
+static noinline int held(int a) { return outside(a) * 9; }
+int (*hook)(int) = held;
+int seen(int a) { return both(a) + 2; }
+section(".init.text") int setup(int a) { return once(a) + held(a) + seen(a); }
+"""
+
+
+def test_what_only_init_code_leads_to() -> None:
+    assert {atom.name for atom in run_at_init(layout(compile_c(AT_INIT)))} == {"once", "deep"}

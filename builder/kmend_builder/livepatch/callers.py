@@ -63,12 +63,13 @@ def with_callers(
 def callers(layout: Layout) -> dict[Atom, set[Atom] | None]:
     """Who branches to each function; None for one whose address somebody holds.
 
-    Init code runs no more; an export is for other objects, which are not looked at here.
+    Calls of init code have been made, but an address that it took may have been kept. An export is for other objects,
+    which are not looked at here.
     """
     found: dict[Atom, set[Atom] | None] = defaultdict(set)
     for user in layout.atoms:
         section = user.section.name
-        if section in TABLES or names.init_section(section) or section.startswith(_EXPORTS):
+        if section in TABLES or section.startswith(_EXPORTS):
             continue
         for reloc in user.relocs:
             atom = layout.target(user.section, reloc).atom
@@ -77,24 +78,28 @@ def callers(layout: Layout) -> dict[Atom, set[Atom] | None]:
             known = found[atom]
             if known is None:
                 continue
-            if user.kind is Kind.FUNCTION and is_branch(user.section.data, reloc.offset):
-                known.add(user)
-            else:
+            if not (user.kind is Kind.FUNCTION and is_branch(user.section.data, reloc.offset)):
                 found[atom] = None
+            elif not names.init_section(section):
+                known.add(user)
     return found
 
 
 def run_at_init(layout: Layout) -> set[Atom]:
-    """Static functions that only init code calls, directly or through each other, and whose address nobody holds."""
+    """Static functions that only init code calls, directly or through each other, and whose address nobody takes."""
     users: dict[Atom, set[Atom]] = defaultdict(set)
+    taken: set[Atom] = set()
     for user in layout.atoms:
         if user.section.name not in TABLES:
             for reloc in user.relocs:
                 atom = layout.target(user.section, reloc).atom
-                if atom is not None and atom is not user and atom.kind is Kind.FUNCTION:
-                    users[atom].add(user)
+                if atom is None or atom is user or atom.kind is not Kind.FUNCTION:
+                    continue
+                users[atom].add(user)
+                if not (user.kind is Kind.FUNCTION and is_branch(user.section.data, reloc.offset)):
+                    taken.add(atom)
     found = {user for user in layout.atoms if names.init_section(user.section.name)}
-    waiting = {atom for atom in users if atom.local and atom not in found}
+    waiting = {atom for atom in users if atom.local and atom not in found} - taken
     while fresh := {atom for atom in waiting if users[atom] <= found}:
         found |= fresh
         waiting -= fresh

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from kmend_builder.elf import constants as c
 from kmend_builder.elf import names
 from kmend_builder.elf.insn import is_branch
-from kmend_builder.elf.model import ObjectFile
+from kmend_builder.elf.model import ObjectFile, Reloc, Section
 from kmend_builder.match.space import layout
 
 _BLOCK = 1 << 16
 _MASK = (1 << 32) - 1
 _CODE = ".text"
+_DONE = (".init.text", ".exit.text")
 # They name the start of functions, but nobody calls one through them: the unwinder's table, what may lose its endbr64
 # (both of objtool), and the exports, whose users are the modules.
 _NO_USERS = (".orc_unwind", ".ibt_endbr_seal", "__ksymtab")
@@ -35,7 +36,7 @@ class Users:
 
 
 def image_users(regions: Iterable[tuple[str, int, bytes]], address: int) -> Users:
-    """The users of the function at `address`. Init code is gone when a live patch comes.
+    """The users of the function at `address`. Calls of init code were made before a live patch comes.
 
     Args:
         regions: name, address and content of the image's sections.
@@ -43,11 +44,13 @@ def image_users(regions: Iterable[tuple[str, int, bytes]], address: int) -> User
     branches: list[int] = []
     holders: list[str] = []
     for name, start, data in regions:
-        if names.init_section(name) or names.exit_section(name) or name.startswith(_NO_USERS):
+        if name.startswith(_NO_USERS):
             continue
         for offset in _relative(data, address - start):
             if name == _CODE and is_branch(data, offset):
                 branches.append(start + offset)
+            elif name in _DONE and is_branch(data, offset):
+                continue
             elif start + offset + 4 != address:  # four zeros: the end of a long nop in front of the function
                 holders.append(f"{name}+{offset:#x}")
         holders += [f"{name}+{offset:#x}" for offset in _found(data, (address & _MASK).to_bytes(4, "little"))]
@@ -84,23 +87,25 @@ def module_users(module: ObjectFile, name: str) -> Users:
     holders: list[str] = []
     bases = layout(module)
     for section in module.sections:
-        if not section.alloc or names.init_section(section.name):
-            continue
-        for reloc in section.relocs:
+        for reloc in section.relocs if section.alloc else ():
             if not (reloc.symbol.undefined and reloc.symbol.name == name):
                 continue
-            if section.code and reloc.type in c.PC_RELATIVE and is_branch(section.data, reloc.offset):
-                branches.append(bases[section] + reloc.offset)
-            else:
+            if not _branches(section, reloc):
                 holders.append(f"{section.name}+{reloc.offset:#x}")
+            elif not names.init_section(section.name):
+                branches.append(bases[section] + reloc.offset)
     return Users(tuple(sorted(branches)), tuple(holders))
 
 
 def has_late_users(module: ObjectFile, name: str) -> bool:
-    """Whether anything but init code of a module refers to a global function of its own."""
-    late = (
-        section
+    """Whether anything but calls of init code refers to a global function of a module in that module."""
+    return any(
+        reloc.symbol.name == name and not (names.init_section(section.name) and _branches(section, reloc))
         for section in module.sections
-        if section.alloc and not names.init_section(section.name) and not section.name.startswith(_NO_USERS)
+        if section.alloc and not section.name.startswith(_NO_USERS)
+        for reloc in section.relocs
     )
-    return any(reloc.symbol.name == name for section in late for reloc in section.relocs)
+
+
+def _branches(section: Section, reloc: Reloc) -> bool:
+    return section.code and reloc.type in c.PC_RELATIVE and is_branch(section.data, reloc.offset)

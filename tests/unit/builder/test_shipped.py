@@ -45,7 +45,12 @@ MODULE = 'extern int start(int); section(".init.text") int setup(int a) { return
 
 @pytest.mark.parametrize(
     ("more", "late"),
-    [("", False), ("int f(int a) { return start(a); }", True), ("int (*hook)(int) = start;", True)],
+    [
+        ("", False),
+        ("int f(int a) { return start(a); }", True),
+        ("int (*hook)(int) = start;", True),
+        ('extern int (*hook)(int); section(".init.text") void keep(void) { hook = start; }', True),
+    ],
 )
 def test_a_module_by_its_relocations(more: str, late: bool) -> None:
     assert has_late_users(read_object(compile_bytes(MODULE + more, split=False), "m.ko"), "start") is late

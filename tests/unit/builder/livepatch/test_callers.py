@@ -13,7 +13,9 @@ int f(int a) { return middle(a) + 2; }
 int g(int a) { return deep(a) + 4; }
 static notrace noinline int held(int a) { return outside(a) * 9; }
 int h(int a) { return keep(held) + held(a); }
-section(".init.text") int setup(int a) { return middle(a); }
+static notrace noinline int kept(int a) { return outside(a) * 7; }
+int k(int a) { return kept(a); }
+section(".init.text") int setup(int a) { return middle(a) + keep(kept); }
 """
 
 
@@ -22,7 +24,7 @@ def test_callers_of_each_function() -> None:
         atom.name: users if users is None else {user.name for user in users}
         for atom, users in callers(layout(compile_c(SOURCE))).items()
     }
-    assert found == {"deep": {"middle", "g"}, "middle": {"f"}, "held": None}
+    assert found == {"deep": {"middle", "g"}, "middle": {"f"}, "held": None, "kept": None}
 
 
 def test_callers_stand_in_for_what_has_no_entry() -> None:
@@ -50,7 +52,9 @@ static noinline int once(int a) { return deep(a) + both(a); }
 static noinline int held(int a) { return outside(a) * 9; }
 int (*hook)(int) = held;
 int seen(int a) { return both(a) + 2; }
-section(".init.text") int setup(int a) { return once(a) + held(a) + seen(a); }
+extern int keep(void *);
+static int registered(int a) { return outside(a) * 4; }
+section(".init.text") int setup(int a) { return once(a) + held(a) + seen(a) + keep(registered); }
 """
 
 

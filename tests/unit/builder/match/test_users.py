@@ -52,8 +52,13 @@ def test_a_call_that_a_boot_may_write_is_held() -> None:
     assert image_users([(".altinstr_replacement", BASE, code)], BASE + 0x30000).holders
 
 
-@pytest.mark.parametrize("name", [".init.text", ".init.data", ".exit.text", "__ksymtab_gpl", ".orc_unwind_ip"])
-def test_what_is_gone_or_calls_nothing_does_not_count(name: str) -> None:
+def test_an_address_that_init_code_took_may_have_been_kept() -> None:
+    code = text(0x40, target=BASE + 0x30000, opcode=b"\x48\x8d\x3d")
+    assert image_users([(".init.text", BASE, code)], BASE + 0x30000).holders == (".init.text+0x43",)
+
+
+@pytest.mark.parametrize("name", [".init.text", ".exit.text", "__ksymtab_gpl", ".orc_unwind_ip"])
+def test_what_is_done_or_calls_nothing_does_not_count(name: str) -> None:
     code = text(0x40, target=BASE + 0x30000)
     assert image_users([(name, BASE, code)], BASE + 0x30000) == Users()
 
@@ -101,6 +106,8 @@ def test_calls_of_a_module() -> None:
 
 def test_a_module_that_holds_the_address() -> None:
     source = MODULE + "int (*table[])(int) = { other, helper }; void h(void) { hook = helper; }"
+    kept = 'section(".init.text") void keep(void) { hook = other; }'
+    assert module_users(read_object(compile_bytes(MODULE + kept, split=False), "m.ko"), "other").holders
     found = module_users(read_object(compile_bytes(source, split=False), "m.ko"), "helper")
     assert len(found.branches) == 2
     assert sorted(place.split("+")[0] for place in found.holders) == [".data", ".text"]

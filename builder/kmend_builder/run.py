@@ -92,8 +92,8 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
     if together and options.until >= Stage.MODULE:
         with timed(seconds, Stage.MODULE.directory, progress):
             module = link_module(work, judge, together, module_name(version))
-    seconds |= judge.seconds
-    spent = judge.compiler.seconds
+    seconds |= judge.objects.seconds
+    spent = judge.objects.compiler.seconds
     return RunResult(kernel, version, target, outcomes, module, together, dict(sorted(seconds.items())), spent)
 
 
@@ -117,7 +117,7 @@ def _judge_all(work: WorkDir, judge: Judge, change: Change, name: str) -> tuple[
     outcomes = []
     for fix in change.fixes:
         alone = WorkDir(work.path / "fixes" / fix.id)
-        with judge.progress.step(f"fix {fix.id}"):
+        with judge.objects.progress.step(f"fix {fix.id}"):
             outcomes.append(FixOutcome(fix, judge.judge(alone, Change((fix,)), name)))
     live = tuple(outcome.fix for outcome in outcomes if outcome.judgement.verdict is Verdict.LIVE)
     if not live:

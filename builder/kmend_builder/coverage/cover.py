@@ -129,17 +129,17 @@ class _Run:
             units = {name for _fix, answer in answers if isinstance(answer, frozenset) for name in answer}
         with self.progress.step(f"orig objects of {len(units)} translation units"):
             self._compile_orig(judge, sorted(units))
-        judge.compiler.jobs = max(1, self.options.jobs // len(fixes))
+        judge.objects.compiler.jobs = max(1, self.options.jobs // len(fixes))
         return judge
 
     def _compile_orig(self, judge: Judge, units: list[str]) -> None:
         started, before = time.monotonic(), processor_seconds()
         for start in range(0, len(units), _MAKE_BATCH):
             with contextlib.suppress(BuildError):  # whoever needs the one that fails will be told
-                judge.compiler.keep(units[start : start + _MAKE_BATCH])
-        self.times.compiling += judge.compiler.seconds
+                judge.objects.compiler.keep(units[start : start + _MAKE_BATCH])
+        self.times.compiling += judge.objects.compiler.seconds
         self.times.computing += processor_seconds() - before
-        self.times.working += (time.monotonic() - started) * judge.compiler.jobs
+        self.times.working += (time.monotonic() - started) * judge.objects.compiler.jobs
 
     def _take(self, fix: FixFile, answer: Record | Died, place: str) -> None:
         if isinstance(answer, Died):

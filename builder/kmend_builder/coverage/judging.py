@@ -29,8 +29,8 @@ def judge_fix(judge: Judge, results: ResultDir, fix: FixFile, key: str, keep: bo
     """Judge one fix in a fresh work directory. Nothing that goes wrong with it is raised; it is in the record."""
     work = WorkDir(results.fix(fix.id))
     shutil.rmtree(work.path, ignore_errors=True)
-    judge.seconds.clear()
-    judge.compiler.seconds = 0.0
+    judge.objects.seconds.clear()
+    judge.objects.compiler.seconds = 0.0
     record = Record(fix.id, key, Verdict.UNKNOWN)
     before = processor_seconds()
     try:
@@ -39,9 +39,9 @@ def judge_fix(judge: Judge, results: ResultDir, fix: FixFile, key: str, keep: bo
         record.judged, record.error = Verdict.UNKNOWN, str(error)
     except Exception as error:  # a mistake of this program must cost one fix, not the run
         record.judged, record.error = Verdict.UNKNOWN, internal(error)
-    record.seconds = {stage: round(spent, 3) for stage, spent in sorted(judge.seconds.items())}
+    record.seconds = {stage: round(spent, 3) for stage, spent in sorted(judge.objects.seconds.items())}
     record.processor_seconds = round(processor_seconds() - before, 3)
-    record.compiler_seconds = round(judge.compiler.seconds, 3)
+    record.compiler_seconds = round(judge.objects.compiler.seconds, 3)
     tidy(work, record.judged, keep)
     return record
 
@@ -70,7 +70,7 @@ def _link(judge: Judge, work: WorkDir, judgement: Judgement, name: str) -> str:
     try:
         return link_module(work, judge, judgement, name).name
     finally:
-        judge.seconds[Stage.MODULE.directory] = time.monotonic() - started
+        judge.objects.seconds[Stage.MODULE.directory] = time.monotonic() - started
 
 
 def processor_seconds() -> float:
@@ -109,7 +109,7 @@ def finding(judge: Judge) -> Make[FixFile, frozenset[str]]:
 
 def private_tree(judge: Judge, number: int) -> None:
     """Give the judge of a worker a patched tree of its own; the cache keeps one for each number."""
-    judge.patched = judge.kernel.cache_dir / "patched" / f"worker-{number}"
+    judge.objects.patched = judge.kernel.cache_dir / "patched" / f"worker-{number}"
 
 
 def judging(judge: Judge, results: ResultDir, keys: dict[str, str], keep: bool) -> Make[FixFile, Record]:

@@ -2,7 +2,7 @@
 """The order of stages 3 to 6 over many units: where a refusal ends them, and what is left for people."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from kmend_builder.change.prepare import ChangeTrees
 from kmend_builder.change.units import Units
 from kmend_builder.judge import Exhaustive, Judge, Judgement
 from kmend_builder.livepatch.units import UnitResult
+from kmend_builder.objects import Objects
 from kmend_builder.progress import SilentProgress
 from kmend_builder.workdir import Stage, WorkDir
 from support.units import make_unit
@@ -27,33 +28,44 @@ OTHERS = [f"net/{number:02}.c" for number in range(20)]
 TREES = ChangeTrees({OWN: b"", HEADER: b""}, {}, b"diff", {})
 
 
-class Fake(Judge):
-    """Its units are compiled by the tests: `after` is what the change makes of each source that is not PLAIN."""
+class Compiled(Objects):
+    """What the tests compile: `after` is what the change makes of each source that is not PLAIN."""
 
-    def __init__(self, after: dict[str, str], chosen: set[str] | None = None) -> None:
-        self.kernel: Any = SimpleNamespace(build_id="00")
+    def __init__(self, after: dict[str, str]) -> None:
         self.progress, self.seconds = SilentProgress(), {}
-        self.exhaustive = chosen is not None
-        self._found = None
-        self.after, self.chosen = after, chosen or set()
+        self.after = after
         self.compiled: list[str] = []
 
-    def _change(self, work: WorkDir, change: Change) -> tuple[ChangeTrees, Units]:
-        objects = {source.replace(".c", ".o"): source for source in [*OTHERS, OWN]}
-        if self.exhaustive:
-            self._found = Exhaustive(sorted(self.chosen), len(objects))
-        return TREES, Units(objects, (), {}, {})
+    def check_constants(self, trees: ChangeTrees, sources: Collection[str]) -> None:
+        assert not sources
 
-    def _compile(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> None:
+    def compile(self, work: WorkDir, trees: ChangeTrees, objects: Mapping[str, str]) -> None:
         self.compiled += objects
 
-    def _compare(self, work: WorkDir, trees: ChangeTrees, objects: dict[str, str]) -> list[UnitResult]:
+    def compare(self, work: WorkDir, trees: ChangeTrees, objects: Mapping[str, str]) -> list[UnitResult]:
         results = []
         for name, source in objects.items():
             result = make_unit(PLAIN, self.after.get(source, PLAIN), source=source)
             result.unit = result.diff.unit = name
             results.append(result)
         return results
+
+
+class Fake(Judge):
+    """Its units are those of OTHERS and OWN."""
+
+    def __init__(self, after: dict[str, str], chosen: set[str] | None = None) -> None:
+        self.kernel: Any = SimpleNamespace(build_id="00")
+        self.exhaustive = chosen is not None
+        self._found = None
+        self.objects = self.made = Compiled(after)
+        self.chosen = chosen or set()
+
+    def _change(self, work: WorkDir, change: Change) -> tuple[ChangeTrees, Units]:
+        objects = {source.replace(".c", ".o"): source for source in [*OTHERS, OWN]}
+        if self.exhaustive:
+            self._found = Exhaustive(sorted(self.chosen), len(objects))
+        return TREES, Units(objects, (), {}, {})
 
     def _guard(
         self, work: WorkDir, change: Change, trees: ChangeTrees, results: list[UnitResult], name: str
@@ -88,7 +100,7 @@ def test_a_layout_that_the_patch_itself_shows_to_change_ends_it(judge: Run, work
     assert judgement.verdict is Verdict.REBOOT
     assert judgement.refusal is not None
     assert (judgement.refusal.reason, judgement.refusal.place) == (Reason.DATA_LAYOUT, f"{OWN}: struct box")
-    assert fake.compiled == ["net/own.o"]
+    assert fake.made.compiled == ["net/own.o"]
     assert list(read(work, "4-diff/diff.json")) == list(read(work, "5-match/match.json")) == ["net/own.o"]
     assert read(work, "6-guard/guard.json")["reason"] == "data-layout"
     assert not (work.stage(Stage.COMPILE) / ".complete").exists()
@@ -97,9 +109,9 @@ def test_a_layout_that_the_patch_itself_shows_to_change_ends_it(judge: Run, work
 def test_code_that_changes_does_not(judge: Run, work: WorkDir) -> None:
     fake, judgement = judge({OWN: CODE, **dict.fromkeys(OTHERS, CODE)})
     assert judgement.verdict is Verdict.LIVE
-    assert sorted(fake.compiled) == sorted([source.replace(".c", ".o") for source in [*OTHERS, OWN]])
-    assert list(read(work, "4-diff/diff.json")) == sorted(fake.compiled)
-    assert [unit.unit for unit in judgement.units] == sorted(fake.compiled)
+    assert sorted(fake.made.compiled) == sorted([source.replace(".c", ".o") for source in [*OTHERS, OWN]])
+    assert list(read(work, "4-diff/diff.json")) == sorted(fake.made.compiled)
+    assert [unit.unit for unit in judgement.units] == sorted(fake.made.compiled)
     assert (work.stage(Stage.COMPILE) / ".complete").exists()
 
 
@@ -107,12 +119,12 @@ def test_a_layout_in_a_later_batch(judge: Run) -> None:
     fake, judgement = judge({OWN: CODE, OTHERS[0]: LAYOUT})
     assert judgement.refusal is not None
     assert judgement.refusal.place == f"{OTHERS[0]}: struct box"
-    assert 1 < len(fake.compiled) < len(OTHERS) + 1
+    assert 1 < len(fake.made.compiled) < len(OTHERS) + 1
 
 
 def test_nothing_differs(judge: Run) -> None:
     fake, judgement = judge({})
-    assert (judgement.verdict, len(fake.compiled)) == (Verdict.ABSENT, len(OTHERS) + 1)
+    assert (judgement.verdict, len(fake.made.compiled)) == (Verdict.ABSENT, len(OTHERS) + 1)
 
 
 def test_exhaustive_names_what_was_not_chosen(judge: Run, work: WorkDir) -> None:
@@ -131,6 +143,6 @@ def test_exhaustive_with_nothing_missed(judge: Run) -> None:
 
 def test_exhaustive_does_not_stop_early(judge: Run) -> None:
     fake, judgement = judge({OWN: LAYOUT, OTHERS[3]: CODE}, chosen={"net/own.o"})
-    assert len(fake.compiled) == len(OTHERS) + 1
+    assert len(fake.made.compiled) == len(OTHERS) + 1
     assert judgement.exhaustive is not None
     assert judgement.exhaustive.missed == ["net/03.o"]

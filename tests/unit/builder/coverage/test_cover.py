@@ -27,8 +27,8 @@ PATCH = "--- a/fs/a.c\n+++ b/fs/a.c\n@@ -1 +1 @@\n-a\n+b\n"
 class FakeJudge:
     def __init__(self, kernel: Kernel, jobs: int, progress: Progress) -> None:
         self.kernel = kernel
-        self.compiler = SimpleNamespace(seconds=0.0, jobs=jobs, keep=lambda names: {})
-        self.seconds: dict[str, float] = {}
+        compiler = SimpleNamespace(seconds=0.0, jobs=jobs, keep=lambda names: {})
+        self.objects = SimpleNamespace(compiler=compiler, seconds=dict[str, float]())
 
     def preload(self, headers: bool) -> None:
         assert not headers
@@ -38,8 +38,8 @@ class FakeJudge:
 
     def judge(self, work: WorkDir, change: Change, _name: str) -> Judgement:
         kind = change.fixes[0].id
-        self.seconds["2-change"] = 0.5
-        self.compiler.seconds += 0.25
+        self.objects.seconds["2-change"] = 0.5
+        self.objects.compiler.seconds += 0.25
         work.write_json(Stage.CHANGE, "units.json", {})
         work.write_json(Stage.COMPILE, "big.json", {})
         if kind == "error":

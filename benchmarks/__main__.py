@@ -4,16 +4,22 @@
 import argparse
 import sys
 
-from benchmarks import build, cold, headers, hook
+from benchmarks import build, cold, headers, hook, throughput
 from kernels import kernel_pair
 
-_ALL = {"build": build.main, "hook": hook.main, "headers": headers.main, "cold": cold.main}
+_ALL = {
+    "build": build.main,
+    "hook": hook.main,
+    "throughput": throughput.main,
+    "headers": headers.main,
+    "cold": cold.main,
+}
 _ON_DEMAND = ("headers", "cold")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="which ones [build, hook]")
+    parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="which ones [build, hook, throughput]")
     parser.add_argument("--cold", action="store_true", help="also from nothing: downloads and unpacks everything again")
     parser.add_argument("--headers", action="store_true", help="also changed headers, every includer compiled: an hour")
     args = parser.parse_args()

@@ -57,6 +57,7 @@ def _judge(judge: Judge, work: WorkDir, fix: FixInput, record: Record) -> None:
     judgement = judge.judge(work, Change((fix,)), name)
     record.objects = sorted({unit.unit for unit in judgement.units})
     record.notes, record.absent = list(judgement.notes), dict(judgement.absent)
+    record.review = report.review_value(judgement.review)
     if judgement.refusal is not None:
         record.refusal = report.refusal_value(judgement.refusal)
     if judgement.verdict is Verdict.LIVE:

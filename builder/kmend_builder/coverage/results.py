@@ -29,7 +29,7 @@ _KNOWN = {JSON_NAME, TSV_NAME, _LOCK, "fixes", Stage.KERNEL.directory}
 # What explain reads is kept of a fix that is not live; objects are the bulk of a work directory.
 _BULKY = (Stage.COMPILE,)
 COLUMNS = (
-    *("id", "verdict", "reason", "place", "why", "functions", "objects", "notes"),
+    *("id", "verdict", "reason", "place", "why", "functions", "objects", "notes", "review"),
     *("proof", "level", "seconds", "processor_seconds", "compiler_seconds", "stages", "title"),
 )
 
@@ -70,6 +70,7 @@ class Record:
         error: for unknown, why no judgement was possible.
         functions: "object:name" of everything redirected.
         objects: translation units compared.
+        review: needs-review hints: kind, place, why (guard/review.py).
         module: file name of the live patch below 7-module/.
         seconds: wall time by stage.
         processor_seconds: processor time of all of it; compiler_seconds: of the compilers, as stage 3 counts them.
@@ -85,6 +86,7 @@ class Record:
     functions: list[str] = dataclasses.field(default_factory=list)
     objects: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    review: list[dict[str, str]] = dataclasses.field(default_factory=list)
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     module: str = ""
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -159,6 +161,7 @@ def row(record: Record) -> dict[str, str]:
         "functions": " ".join(record.functions),
         "objects": " ".join(record.objects),
         "notes": "; ".join([*record.notes, *(proof.notes if proof else [])]),
+        "review": "; ".join(f"{hint['kind']}: {hint['place']}: {hint['why']}" for hint in record.review),
         "proof": proof.outcome if proof else "",
         "level": proof.level if proof else "",
         "seconds": f"{sum(record.seconds.values()):.2f}",

@@ -38,6 +38,7 @@ def summary(records: Sequence[Record], times: Times) -> dict[str, Any]:
     return {
         "fixes": len(records),
         "verdicts": {verdict.value: verdicts[verdict.value] for verdict in Verdict},
+        "review": sum(1 for record in records if record.verdict is Verdict.LIVE and record.review),
         "reasons": _counts(record.reason for record in records if record.reason),
         "levels": _counts(record.proof.level for record in records if record.proof),
         "judged": times.judged,
@@ -71,6 +72,8 @@ def text(value: dict[str, Any]) -> str:
         lines.append(f"  {name:22} {count:5}")
     for name, count in value["levels"].items():
         lines.append(f"  {name}: {count}")
+    if value["review"]:
+        lines.append(f"needs-review {value['review']} of the live ones")
     lines.append(f"fixes    {value['fixes']:5}, judged now {value['judged']}, proven now {value['proven']}")
     if value["judged"]:
         lines.append(

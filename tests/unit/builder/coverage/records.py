@@ -20,6 +20,7 @@ def live(name: str = "live", proven: ProofRecord | None = None) -> Record:
         functions=["vmlinux:f", "xfs:g"],
         objects=["fs/a.o"],
         notes=["a note", "another"],
+        review=[{"kind": "lock", "place": "a.c: f", "why": "takes a mutex it did not take"}],
         module="kmend_live.ko",
         seconds={"2-change": 0.25, "3-compile": 1.5},
         processor_seconds=1.25,

@@ -62,6 +62,7 @@ def test_the_table_has_a_line_for_each_fix_and_a_field_for_each_column() -> None
         "a note; another",
         "1.75",
     )
+    assert rows[1]["review"] == "lock: a.c: f: takes a mutex it did not take"
     assert (rows[3]["verdict"], rows[3]["reason"], rows[3]["why"]) == ("reboot", "proof-failed", "it did not load")
     assert (rows[4]["place"], rows[5]["why"]) == ("a.c: struct a", "the tool broke")
 

@@ -12,6 +12,9 @@ def test_verdicts_reasons_and_levels_are_counted() -> None:
     assert value["verdicts"] == {"live": 1, "absent": 1, "reboot": 3, "unknown": 1}
     assert list(value["reasons"].items()) == [("data-layout", 2), ("proof-failed", 1)]
     assert value["levels"] == {"none": 1, "patched in a guest": 1}
+    assert value["review"] == 1
+    assert "needs-review 1 of the live ones" in text(value)
+    assert "needs-review" not in text(summary([absent()], Times()))
 
 
 def test_times_are_those_of_this_run() -> None:

@@ -20,8 +20,8 @@ from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.match.users import Users
 from kmend_builder.shipped import Shipped
 
-# Callers to compile; a function of that many users is changed at a reboot.
-_MOST_UNITS = 100
+# A function of more users is left to the reboot: every module patched for it can no longer be loaded again (6.1).
+_MOST_UNITS = 32
 
 Naming = Callable[[Iterable[str], Collection[str]], dict[str, str]]
 """naming(names, objects): the units of those objects whose source has one of the names -> their source."""

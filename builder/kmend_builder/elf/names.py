@@ -68,8 +68,12 @@ def prefix_of(name: str) -> str | None:
 
 
 def init_section(name: str) -> bool:
-    """Code and data the kernel frees after boot or module load (include/linux/init.h)."""
-    return name.startswith((".init.", ".initcall", ".meminit.", ".devinit.", ".con_initcall", ".init_array"))
+    """Code and data the kernel frees after boot or module load (include/linux/init.h).
+
+    .meminit is not among them: with CONFIG_MEMORY_HOTPLUG, which distributions set, it stays (MEM_KEEP of
+    include/asm-generic/vmlinux.lds.h). Without it its functions can't be redirected either: __meminit is notrace.
+    """
+    return name.startswith((".init.", ".initcall", ".devinit.", ".con_initcall", ".init_array"))
 
 
 def exit_section(name: str) -> bool:

@@ -9,8 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 
 from kmend_builder.elf import names
-from kmend_builder.elf.atoms import Atom, Kind, Layout
+from kmend_builder.elf.atoms import Atom, Kind, Layout, Target
+from kmend_builder.elf.constants import PC_RELATIVE
 from kmend_builder.elf.insn import is_branch
+from kmend_builder.elf.model import Reloc
 from kmend_builder.elf.special import TABLES
 
 # What EXPORT_SYMBOL leaves: a section for every name, to be sorted into __ksymtab, and one the linker drops
@@ -72,17 +74,28 @@ def callers(layout: Layout) -> dict[Atom, set[Atom] | None]:
         if section in TABLES or section.startswith(_EXPORTS):
             continue
         for reloc in user.relocs:
-            atom = layout.target(user.section, reloc).atom
+            target = layout.target(user.section, reloc)
+            atom = target.atom
             if atom is None or atom is user or atom.kind is not Kind.FUNCTION:
                 continue
             known = found[atom]
             if known is None:
                 continue
-            if not (user.kind is Kind.FUNCTION and is_branch(user.section.data, reloc.offset)):
-                found[atom] = None
+            if not _branches(user, reloc):
+                # a label inside of it (an annotation, the way back from a replaced instruction) calls nothing
+                found[atom] = None if points_to_start(target, reloc) else known
             elif not names.init_section(section):
                 known.add(user)
     return found
+
+
+def points_to_start(target: Target, reloc: Reloc) -> bool:
+    """A function's own address, and not a label inside it (`_THIS_IP_`, the way back from a .cold part)."""
+    return target.addend == (-4 if reloc.type in PC_RELATIVE else 0)
+
+
+def _branches(user: Atom, reloc: Reloc) -> bool:
+    return user.kind is Kind.FUNCTION and is_branch(user.section.data, reloc.offset)
 
 
 def run_at_init(layout: Layout) -> set[Atom]:
@@ -96,7 +109,7 @@ def run_at_init(layout: Layout) -> set[Atom]:
                 if atom is None or atom is user or atom.kind is not Kind.FUNCTION:
                     continue
                 users[atom].add(user)
-                if not (user.kind is Kind.FUNCTION and is_branch(user.section.data, reloc.offset)):
+                if not _branches(user, reloc):
                     taken.add(atom)
     found = {user for user in layout.atoms if names.init_section(user.section.name)}
     waiting = {atom for atom in users if atom.local and atom not in found} - taken

@@ -13,6 +13,7 @@ from kmend_builder.elf.model import Reloc, Section
 from kmend_builder.elf.signature import references
 from kmend_builder.elf.special import TABLES
 from kmend_builder.errors import Refused
+from kmend_builder.livepatch.callers import points_to_start
 from kmend_builder.livepatch.sections import check_movable
 from kmend_builder.livepatch.units import UnitResult, copied
 
@@ -40,7 +41,7 @@ class Selection:
             return False
         if atom.kind is not Kind.FUNCTION or self.unit.twin(atom) is None:
             return True
-        if names.cold_parent(atom.name) or site.name in TABLES or not _points_to_start(target, reloc):
+        if names.cold_parent(atom.name) or site.name in TABLES or not points_to_start(target, reloc):
             return True
         return site.code and is_branch(site.data, reloc.offset)
 
@@ -121,11 +122,6 @@ def _must_be_known(unit: UnitResult, user: Atom, atom: Atom) -> None:
             why=f"nothing tells which static variable {name} of the running kernel its {name} is",
             advice=f"use a new variable of another name, or leave the functions that use {name} as they are",
         )
-
-
-def _points_to_start(target: Target, reloc: Reloc) -> bool:
-    """A function's own address, and not a label inside it (`_THIS_IP_`, the way back from a .cold part)."""
-    return target.addend == (-4 if reloc.type in PC_RELATIVE else 0)
 
 
 def _belongs(unit: UnitResult, atom: Atom) -> bool:

@@ -125,3 +125,22 @@ def test_a_caller_without_entry_whose_address_is_held_stops_it() -> None:
     with pytest.raises(Refused):
         for result in spread(middle, caller, holder):
             no_entry.check(result)
+
+
+def test_a_function_with_very_many_users_is_left_to_the_reboot() -> None:
+    """Told before any of them is compiled; its twin with one fewer is taken on."""
+    names = [f"drivers/u{number}.o" for number in range(33)]
+    image = kernel_image(LIBRARY, NEAR, FAR)
+    library = [compared(image, LIBRARY, "lib/l.o", FIXED)]
+    compiled: list[str] = []
+
+    def compare(objects: dict[str, str]) -> list[UnitResult]:
+        compiled.extend(objects)
+        return [compared(image, NEAR, "drivers/near.o"), compared(image, FAR, "drivers/far.o")]
+
+    with pytest.raises(Refused) as caught:
+        with_their_callers(library, Here(image), lambda _, __: dict.fromkeys(names, "u.c"), compare)
+    assert (caught.value.reason, compiled) == (Reason.NO_ENTRY, [])
+    assert "33 units may call it" in caught.value.why
+    with_their_callers(library, Here(image), lambda _, __: dict.fromkeys(names[1:], "u.c"), compare)
+    assert compiled

@@ -43,6 +43,7 @@ def test_sections_by_life_time() -> None:
     assert names.init_section(".init.text")
     assert names.init_section(".initcall6.init")
     assert not names.init_section(".text.init_module")
+    assert not names.init_section(".meminit.text")
     assert names.exit_section(".exit.text")
     assert not names.exit_section(".text.exit_mm")
     assert names.metadata_section("___ksymtab_gpl+f")

@@ -60,3 +60,19 @@ section(".init.text") int setup(int a) { return once(a) + held(a) + seen(a) + ke
 
 def test_what_only_init_code_leads_to() -> None:
     assert {atom.name for atom in run_at_init(layout(compile_c(AT_INIT)))} == {"once", "deep"}
+
+
+LABEL = """
+extern int outside(int);
+static notrace noinline int marked(int a)
+{
+    asm volatile("1:\\n.pushsection .discard.note,\\"a\\"\\n.long 1b - .\\n.popsection");
+    return outside(a) * 3;
+}
+int f(int a) { return marked(a) + 2; }
+"""
+
+
+def test_a_label_inside_is_not_the_address_of_the_function() -> None:
+    found = {atom.name: users for atom, users in callers(layout(compile_c(LABEL))).items()}
+    assert [user.name for user in found["marked"] or ()] == ["f"]

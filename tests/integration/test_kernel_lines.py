@@ -56,10 +56,13 @@ def test_a_sample_of_its_units_is_what_is_shipped(line_cli: BuildCli) -> None:
 @pytest.mark.vm
 def test_fixes_of_the_image_and_of_a_module_are_proven(line_cli: BuildCli, line_kernel: Kernel, tmp_path: Path) -> None:
     patch = tmp_path / "fix.patch"
-    patch.write_text(patch_text(line_kernel.source, fixes.CMDLINE, fixes.HYBLA))
+    source = line_kernel.source
+    patch.write_text(patch_text(source, fixes.CMDLINE, fixes.HYBLA, fixes.library(source)))
     done = line_cli.run(tmp_path / "out", patch)
     assert done.code == 0, done.stderr
-    assert done.fix["functions"] == ["vmlinux:cmdline_proc_show", "tcp_hybla:hybla_init"]
+    first, caller, last = done.fix["functions"]
+    assert (first, last) == ("vmlinux:cmdline_proc_show", "tcp_hybla:hybla_init")
+    assert caller.startswith("vmlinux:write_irq_affinity.")  # of a library function without an fentry call
     proof = line_cli.verb("prove", str(done.out), "--json")
     assert proof.code == 0, proof.stderr
     assert proof.value["outcome"] == "proven"

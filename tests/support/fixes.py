@@ -99,6 +99,12 @@ VEGAS = Edit(_VEGAS, "static int alpha = 2;", "static int alpha = 2;\nstatic int
 VEGAS_USE = Edit(_VEGAS, "vegas->minRTT = 0x7fffffff;\n}", "vegas->minRTT = 0x7fffffff - kmend_alpha++;\n}")
 
 
+def library(source: Path) -> Edit:
+    """LIBRARY where this source has it: 6.12 has that half of the file in one of its own."""
+    later = source / "lib/bitmap-str.c"
+    return dataclasses.replace(LIBRARY, path="lib/bitmap-str.c") if later.exists() else LIBRARY
+
+
 def edited(source: Path, *edits: Edit) -> dict[str, str]:
     """The edited files, by path."""
     texts: dict[str, str] = {}

@@ -16,8 +16,8 @@ from kmend_builder.elf.model import Reloc
 from kmend_builder.elf.special import TABLES
 
 # What EXPORT_SYMBOL leaves: a section for every name, to be sorted into __ksymtab, and one the linker drops
-# (include/linux/export.h, include/linux/compiler.h)
-_EXPORTS = ("___ksymtab", ".discard.addressable")
+# (include/linux/export.h, include/linux/compiler.h); since 6.5 one that modpost makes the former of
+_EXPORTS = ("___ksymtab", ".discard.addressable", ".export_symbol")
 
 
 def parents(layout: Layout, changed: Iterable[Atom]) -> list[Atom]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who calls what, and which functions are redirected for one that can't be."""
 
+import pytest
+
 from kmend_builder.elf.normalise import layout
 from kmend_builder.livepatch.callers import callers, parents, run_at_init, with_callers
 from support.cc import compile_c
@@ -76,3 +78,20 @@ int f(int a) { return marked(a) + 2; }
 def test_a_label_inside_is_not_the_address_of_the_function() -> None:
     found = {atom.name: users for atom, users in callers(layout(compile_c(LABEL))).items()}
     assert [user.name for user in found["marked"] or ()] == ["f"]
+
+
+EXPORTED = """
+extern int outside(int);
+notrace noinline int shared(int a) { return outside(a) * 3; }
+asm(".pushsection %s,\\"a\\"\\n.quad shared\\n.popsection");
+int f(int a) { return shared(a) + 2; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("section", "held"),
+    [("___ksymtab+shared", False), (".discard.addressable", False), (".export_symbol", False), (".data.table", True)],
+)
+def test_an_export_is_not_a_held_address(section: str, held: bool) -> None:
+    found = {atom.name: users for atom, users in callers(layout(compile_c(EXPORTED % section))).items()}
+    assert (found["shared"] is None) is held

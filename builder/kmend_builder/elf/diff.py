@@ -127,8 +127,8 @@ def _standalone(atom: Atom) -> bool:
     section = atom.section
     if atom.kind is not Kind.ANONYMOUS or section.name in TABLES or section.name == orc.TABLE.companion:
         return False
-    if section.flags & c.SHF_MERGE or section.name.startswith((".altinstr_", ".static_call.text")):
-        return False
+    if section.flags & c.SHF_MERGE or section.name.startswith((".altinstr_", ".static_call.text", "runtime_")):
+        return False  # places in code, compared with it (runtime_: asm/runtime-const.h of x86)
     if names.metadata_section(section.name):
         return False
     return section.writable or not section.name.startswith(".rodata")

@@ -17,6 +17,7 @@ from kmend_builder.guard import (
     no_entry,
     per_cpu,
     prototype,
+    runtime_shift,
     unknown_section,
     vdso,
 )
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     alias.check,
     no_entry.check,
     mismatch.check,
+    runtime_shift.check,
     unknown_section.check,
 )
 

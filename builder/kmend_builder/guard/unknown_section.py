@@ -29,8 +29,7 @@ def check(unit: UnitResult) -> list[str]:
         ElfError: not a judgement on the fix, but on this builder.
     """
     _check_tables(unit)
-    included = {atom for atom in unit.diff.patched.functions() if unit.twin(atom) is None}
-    included |= {*unit.redirected, *unit.carried, *unit.changed}
+    included = unit.brought()
     layout = unit.diff.patched
     for section in layout.obj.sections:
         if not section.alloc or section.code or known(section):

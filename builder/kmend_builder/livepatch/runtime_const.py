@@ -3,8 +3,7 @@
 
 `runtime_const_ptr(sym)` is `mov $0x0123456789abcdef,%reg` and an entry in `runtime_ptr_<sym>` (s32, relative to itself)
 that names the immediate. The kernel fills in its own code only, modules read the variable instead. So does a live
-patch: the instruction becomes `mov sym(%rip),%reg`. `runtime_shift_<sym>` entries are not handled, and unknown
-sections are refused.
+patch: the instruction becomes `mov sym(%rip),%reg`. `runtime_shift_<sym>` entries are refused (guard/runtime_shift.py).
 """
 
 from collections.abc import Iterator

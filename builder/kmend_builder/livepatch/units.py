@@ -77,6 +77,11 @@ class UnitResult:
         #: Of those, the functions that only init code calls: redirected for modules that are loaded later.
         self.at_init = run_at_init(layout) & set(self.redirected)
 
+    def brought(self) -> set[Atom]:
+        """The functions that a live patch of this unit may hold."""
+        new = {atom for atom in self.diff.patched.functions() if self.twin(atom) is None}
+        return new | {*self.redirected, *self.carried, *self.changed}
+
     def ambiguous(self, atom: Atom) -> bool:
         """Whether this is a static local that may or may not be one the kernel already has."""
         return is_static_local(atom) and atom not in self._twins and names.base(atom.name) in self._unpaired

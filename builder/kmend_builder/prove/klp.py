@@ -7,7 +7,7 @@ from typing import Any
 from kmend_builder.prove import kernlog
 from kmend_builder.prove.errors import GuestError
 from kmend_builder.prove.guest import Guest, Result
-from kmend_builder.prove.initrd import guest_file
+from kmend_builder.prove.initrd import guest_file, module_name
 from kmend_builder.prove.proof import Failure
 from kmend_builder.prove.subject import Subject, build_id_of_notes
 
@@ -97,6 +97,12 @@ class Livepatch:
     def modprobe(self, module: str) -> Result:
         """Load a module and what it depends on; the result, good or bad, is the caller's to judge."""
         return self.guest.run(["modprobe", module], check=False, timeout=_MODULE_SECONDS)
+
+    def unmet(self, module: str) -> list[str]:
+        """The modules that a module needs and that are not there, after modprobe has tried to load all of them."""
+        done = self.guest.run(["modprobe", "--show-depends", "--ignore-install", module], check=False)
+        needed = [line.split()[1] for line in done.out.splitlines() if line.startswith("insmod ")][:-1]
+        return [name for name in map(module_name, needed) if not self.is_loaded(name)]
 
     def check_module(self, subject: Subject, module: str) -> None:
         """A loaded module is the build the patch was made for."""

@@ -14,6 +14,7 @@ class Level(str, enum.Enum):
     BEHAVIOUR = "behaviour"
     PATCHED = "patched in a guest"
     RELOCATED = "relocated only: module init refused without its hardware"
+    UNTRIED = "not tried: a module it needs refused without its hardware"
     NONE = "none"
 
 
@@ -80,8 +81,9 @@ class Proof:
 
     @property
     def proven(self) -> bool:
-        """Nothing failed, and every object has evidence of some kind."""
-        return not self.failures and all(item.level is not Level.NONE for item in self.objects)
+        """Nothing failed, every object that can be tried here has evidence of some kind, and there is one."""
+        levels = {item.level for item in self.objects}
+        return not self.failures and Level.NONE not in levels and levels != {Level.UNTRIED}
 
     def value(self) -> dict[str, Any]:
         """The JSON value of proof.json, without times."""

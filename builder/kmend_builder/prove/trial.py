@@ -109,6 +109,8 @@ class Trial:
             done = self._lp.modprobe(module)
             done_rc, refusal = done.rc, _refusal(done.err)
         applied = kernlog.applied_to_loading(self._lp.log(), self._subject.name, module)
+        if not applied and self._needs_what_refuses(module, refusal):
+            return
         if not applied:
             what = f"{module} was loaded under the patch, and the kernel did not patch it"
             raise StepFailed(Order.AFTER.value, what, refusal or self._lp.recent_log())
@@ -119,6 +121,16 @@ class Trial:
                 evidence.level = Level.PATCHED
             return
         self._accept_refusal(module, refusal)
+
+    def _needs_what_refuses(self, module: str, refusal: str) -> bool:
+        """Whether the kernel never got to see the module, with or without the patch: one that it needs is not there."""
+        evidence = self._evidence[module]
+        unmet = self._lp.unmet(module)
+        if not unmet or refusal != evidence.orders.get(Order.BEFORE.value):
+            return False
+        evidence.orders[Order.AFTER.value] = f"{refusal} ({', '.join(unmet)})"
+        evidence.level = Level.UNTRIED
+        return True
 
     def _accept_refusal(self, module: str, refusal: str) -> None:
         """A module that refuses to start is no fault of the patch if it refuses in the same words without it."""

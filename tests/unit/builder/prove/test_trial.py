@@ -32,6 +32,7 @@ class FakeKernel:
     new: str = "new"
     patched: bool = False
     loaded: set[str] = dataclasses.field(default_factory=set)
+    unmet: tuple[str, ...] = ()
     lines: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -88,6 +89,9 @@ class FakeLivepatch(Livepatch):
             return Result(1, "", f"modprobe: ERROR: could not insert '{module}': {refusal}\n", 0.0)
         kernel.loaded.add(module)
         return Result(0, "", "", 0.0)
+
+    def unmet(self, module: str) -> list[str]:
+        return list(self.kernel.unmet)
 
     def smoke(self, subject: Subject) -> list[str]:
         return ["work"]
@@ -157,6 +161,20 @@ def test_a_module_that_refuses_only_under_the_patch_fails() -> None:
 def test_a_module_that_refuses_otherwise_under_the_patch_fails() -> None:
     with pytest.raises(StepFailed, match="refused: Exec format error.*without it: refused: No such device"):
         proven(FakeKernel(refuses="No such device", refuses_patched="Exec format error"))
+
+
+def test_a_module_whose_dependency_refuses_is_not_tried() -> None:
+    proof = proven(FakeKernel(relocates=False, refuses="No such device", unmet=("vmbus",)))
+    assert orders(proof) == ("refused: No such device", "refused: No such device (vmbus)")
+    assert [item.level for item in proof.objects] == [Level.PATCHED, Level.UNTRIED]
+    proof.objects = proof.objects[1:]
+    assert not proof.proven
+
+
+def test_a_dependency_that_refuses_only_under_the_patch_fails() -> None:
+    kernel = FakeKernel(relocates=False, refuses="No such device", refuses_patched="Invalid argument", unmet=("vmbus",))
+    with pytest.raises(StepFailed, match="did not patch it"):
+        proven(kernel)
 
 
 @pytest.mark.parametrize("refuses", ["", "No such device"])

@@ -74,7 +74,7 @@ class _Matcher:
             if not _patchable(atom):
                 continue
             open_[atom] = self._candidates(atom)
-        while self._settle(open_) or self._read_data(open_):
+        while self._settle(open_) or self._read_data(open_) or self._look_between(open_):
             pass
         for atom, candidates in open_.items():
             if candidates:
@@ -128,6 +128,20 @@ class _Matcher:
                     if reloc.type == c.R.ABS64:
                         self._follow(atom, address, reloc, open_)
         return len(self.result.atoms) > known
+
+    def _look_between(self, open_: dict[Atom, dict[int, _Comparison]]) -> bool:
+        """Keep of several equal places the one between two functions of this unit that are certain; True if any was.
+
+        A linker puts the .text of an object into the image or module in one piece: what lies within it is of this unit.
+        """
+        known = [matched.address for atom, matched in self.result.functions.items() if _in_text(atom)]
+        progress = False
+        for atom, candidates in open_.items():
+            inside = {at: found for at, found in candidates.items() if known and min(known) < at < max(known)}
+            if _in_text(atom) and len(inside) == 1 < len(candidates):
+                open_[atom] = inside
+                progress = True
+        return progress
 
     def _follow(self, atom: Atom, address: int, reloc: Reloc, open_: Mapping[Atom, Mapping[int, _Comparison]]) -> None:
         target = self.layout.target(atom.section, reloc)
@@ -245,6 +259,11 @@ class _Matcher:
             end = start + c.RELOC_SIZE[reloc.type]
             ours[start:end] = shipped[start:end] = bytes(end - start)
         return "" if ours == shipped else f"{OTHER_CONSTANT}data {atom.name} differs"
+
+
+def _in_text(atom: Atom) -> bool:
+    """Whether a function is in .text where it is shipped, and not in .text.unlikely or a section of its own."""
+    return atom.section.name in (".text", f".text.{atom.name}")
 
 
 def _patchable(atom: Atom) -> bool:

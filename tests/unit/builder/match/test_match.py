@@ -182,6 +182,29 @@ def test_equal_functions_of_one_name_without_a_caller_are_ambiguous() -> None:
     assert _match(lonely, kernel_image(lonely).space()).ambiguous == {}
 
 
+def test_equal_functions_of_one_name_are_told_by_their_place_in_the_unit() -> None:
+    """Between two functions of the unit that are certain; of a unit where it is the last one, nothing tells."""
+
+    def unit(name: str, number: int) -> tuple[str, str, str]:
+        first = (
+            f"static noinline int first_{name}(int a) {{ return a + {number}; }} int (*f_{name})(int) = first_{name};"
+        )
+        last = f"static noinline int last_{name}(int a) {{ return a - {number}; }} int (*l_{name})(int) = last_{name};"
+        return first, TWIN + f"int (*hook_{name})(int) = twin;", last
+
+    one, two = ("".join(unit(*words)) for words in (("one", 3), ("two", 4)))
+    for sources in ((one, two), (two, one)):
+        image = kernel_image(*sources)
+        result = _match(one, image.space())
+        assert not result.ambiguous and not result.mismatches
+        twin = _functions(result)["twin"].address
+        first, last = sorted((image.address("first_one"), image.address("last_one")))
+        assert first < twin < last
+    open_end = "".join(unit("one", 3)[:2])
+    image = kernel_image(open_end, two)
+    assert {atom.name for atom in _match(open_end, image.space()).ambiguous} == {"twin"}
+
+
 TABLE = """
 struct ops { int tag; int (*twin)(int); struct ops *next; };
 static struct ops inner = { 7, twin, 0 };

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stages 8 and 9 of a run: the proof if it is asked for, then manifest, signature and package."""
+"""Stages 8 and 9 of a run: the proof if it is asked for, then manifest, signature and packages."""
 
 import argparse
 import datetime
@@ -7,24 +7,26 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kmend.manifest import Manifest, ModuleFile, ObjectId
 from kmend_builder import run as engine
 from kmend_builder.errors import BuildError
+from kmend_builder.kernel.model import Kernel
 from kmend_builder.progress import Progress
 from kmend_builder.publish import keys
 from kmend_builder.publish.home import default_home
 from kmend_builder.publish.module_key import sign_module
-from kmend_builder.publish.package import build_package
+from kmend_builder.publish.package import Format, build_packages
 from kmend_builder.workdir import Stage, WorkDir
 
 
 def package_run(
     work: WorkDir, result: engine.RunResult, args: argparse.Namespace, progress: Progress
-) -> tuple[Path | None, str]:
-    """The package's path, or None and why there is none.
+) -> tuple[list[Path], str]:
+    """The packages' paths, or none and why there is none.
 
     Raises:
         BuildError: signing or packaging failed.
@@ -41,19 +43,25 @@ def package_run(
         prove_run(work.path, progress=progress)
     home = args.home or default_home()
     if not args.key and not keys.list_keys(home=home):
-        return None, "no signing key: make one with 'kmend-build key create'"
+        return [], "no signing key: make one with 'kmend-build key create'"
     key = keys.signing_key(args.key, home=home)
     started = time.monotonic()
     with progress.step(Stage.PACKAGE.directory):
         directory = work.begin(Stage.PACKAGE)
         epoch = source_date_epoch()
         manifest = make_manifest(work, result, epoch, args.valid_days)
-        package = build_package(
-            directory, manifest, result.module, fingerprint=key.fingerprint, key_home=home, source_date_epoch=epoch
-        )
+        packages = build_packages(
+            directory, manifest, result.module, fingerprint=key.fingerprint, key_home=home, source_date_epoch=epoch,
+            forms=forms(args.format, result.kernel),
+        )  # fmt: skip
         work.complete(Stage.PACKAGE, manifest.version)
     result.seconds[Stage.PACKAGE.directory] = time.monotonic() - started
-    return package, ""
+    return packages, ""
+
+
+def forms(asked: Sequence[str], kernel: Kernel) -> tuple[Format, ...]:
+    """The kinds of packages to make: those asked for, each once, else that of the kernel's own package."""
+    return tuple(dict.fromkeys(map(Format, asked or (kernel.packaging,))))
 
 
 def source_date_epoch() -> int:

@@ -4,7 +4,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def kernel_id(kernel: Kernel) -> KernelId:
     return KernelId(kernel.release, kernel.version, _MACHINES.get(kernel.arch, kernel.arch), kernel.build_id)
 
 
-def result_value(result: RunResult, package: Path | None, unpackaged: str) -> dict[str, Any]:
+def result_value(result: RunResult, packages: Sequence[Path], unpackaged: str) -> dict[str, Any]:
     """What `--json` prints and result.json holds."""
     return {
         "schema": 1,
@@ -224,7 +224,8 @@ def result_value(result: RunResult, package: Path | None, unpackaged: str) -> di
         "verdict": overall(result).value,
         "fixes": [_outcome_value(outcome) for outcome in result.outcomes],
         "module": str(result.module) if result.module else None,
-        "package": str(package) if package else None,
+        "package": str(packages[0]) if packages else None,
+        "packages": [str(path) for path in packages],
         "unpackaged": unpackaged,
         "seconds": {name: round(spent, 2) for name, spent in result.seconds.items()},
         "compiler_seconds": round(result.compiler_seconds, 2),

@@ -21,8 +21,9 @@ SIGNATURE_NAME = "manifest.json.asc"
 
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}\Z")
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]{0,127}\Z")
-_UPDATE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]{0,127}\+[1-9][0-9]{0,8}\Z")
+# RPM releases hold underscores: 6.12.0-124.8.1.el10_1.
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:_-]{0,127}\Z")
+_UPDATE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:_-]{0,127}\+[1-9][0-9]{0,8}\Z")
 # MODULE_NAME_LEN is 56 with the terminating NUL; a dot would end the object name in a klp symbol.
 _MODULE = re.compile(r"[A-Za-z0-9_]{1,55}\Z")
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}\Z")

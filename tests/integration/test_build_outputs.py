@@ -11,6 +11,7 @@ from kmend.manifest import parse
 from kmend.reasons import Reason, Verdict
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.modules import module_files, module_identity
+from kmend_builder.rpm.payload import open_payload
 from support.buildcli import BuildCli, Done, must_fail
 
 pytestmark = pytest.mark.network
@@ -59,6 +60,22 @@ def test_the_package_holds_what_was_signed(signed_run: Done, signing_home: Path,
     assert {path.suffix for path in folder.iterdir()} == {".json", ".asc", ".ko"}
     verify = ["gpg", "--homedir", str(signing_home / "gnupg"), "--verify"]
     subprocess.run([*verify, str(folder / "manifest.json.asc"), str(folder / "manifest.json")], check=True)
+
+
+def test_one_run_makes_both_kinds_of_packages(
+    cli: BuildCli, signing_home: Path, live_run: Done, epoch: str, tmp_path: Path
+) -> None:
+    patch = live_run.out.parent / "CVE-2026-10001.patch"
+    words = ("--format", "rpm", "--format", "deb", "--home", signing_home)
+    done = cli.run(tmp_path / "out", patch, *words, env={"SOURCE_DATE_EPOCH": epoch})
+    assert done.code == 0, done.stderr
+    rpm, deb = map(Path, done.value["packages"])
+    assert (rpm.suffix, deb.suffix, done.value["package"]) == (".rpm", ".deb", str(rpm))
+    with open_payload(rpm) as archive:
+        found = {Path(item.name).name: archive.extractfile(item).read() for item in archive if item.isfile()}  # type: ignore[union-attr]
+    assert set(found) == {"manifest.json", "manifest.json.asc", Path(done.value["module"]).name}
+    for name, content in found.items():
+        assert content == (done.out / "9-package" / name).read_bytes()
 
 
 def digests(out: Path) -> dict[str, str]:

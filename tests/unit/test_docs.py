@@ -179,7 +179,7 @@ def a_result() -> run.RunResult:
 
 def test_every_field_of_the_json_is_documented() -> None:
     section = docs.section(text_of("docs/kmend-build.md"), "JSON")
-    value = run.result_value(a_result(), None, "")
+    value = run.result_value(a_result(), [], "")
     [fix] = value["fixes"]
     names = {*value, *value["kernel"], *fix, *fix["refusal"]}
     assert {name for name in names if f"`{name}`" not in section} == set()

@@ -16,6 +16,7 @@ from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.source import fetch_source
 from kmend_builder.package import package_run, source_date_epoch
 from kmend_builder.progress import Progress, make_progress
+from kmend_builder.publish.package import Format
 from kmend_builder.workdir import Stage, WorkDir, open_workdir, stage_of
 
 
@@ -68,6 +69,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exhaustive", action="store_true", help="compile all units that see a changed file, to check the choice"
     )
+    parser.add_argument(
+        "--format",
+        action="append",
+        choices=[form.value for form in Format],
+        default=[],
+        help="kind of package, repeatable [that of the kernel's own package]",
+    )
     parser.add_argument("--key", metavar="FINGERPRINT", help="sign with this key [the only one there is]")
     parser.add_argument(
         "--home", metavar="DIR", type=Path, help="where the keys are [KMEND_HOME, else ~/.config/kmend]"
@@ -98,13 +106,11 @@ def run(args: argparse.Namespace) -> int:
         args.exhaustive,
     )
     result = engine.run(work, options, lambda kernel: _change(args, kernel, progress), progress)
-    package, unpackaged = (
-        None,
-        "there is no live patch" if result.live == [] else f"stopped after {options.until.directory}",
-    )
+    packages: list[Path] = []
+    unpackaged = "there is no live patch" if result.live == [] else f"stopped after {options.until.directory}"
     if result.module is not None and options.until >= Stage.PROVE:
-        package, unpackaged = package_run(work, result, args, progress)
-    value = engine.result_value(result, package, unpackaged)
+        packages, unpackaged = package_run(work, result, args, progress)
+    value = engine.result_value(result, packages, unpackaged)
     (work.path / engine.RESULT).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
     if args.json:
         print(json.dumps(value, indent=2, sort_keys=True))
@@ -186,7 +192,8 @@ def _tell(value: dict[str, Any], work: WorkDir) -> None:
         if "exhaustive" in fix:
             _tell_exhaustive(fix["exhaustive"])
     print(f"module    {value['module'] or '-'}")
-    print(f"package   {value['package'] or value['unpackaged']}", file=sys.stdout)
+    for package in value["packages"] or [value["unpackaged"]]:
+        print(f"package   {package}", file=sys.stdout)
     print(f"details   {work.path}/{engine.RESULT}")
 
 

@@ -27,7 +27,7 @@ class Kernel:
         vmlinuz: the shipped boot image.
         image: the vmlinux ELF file that was in it (no symbol table).
         modules: `lib/modules/<release>`, with `kernel/…/*.ko`.
-        image_deb: the package file the image comes from.
+        image_deb: the package file the image comes from, a .deb or .rpm.
         toolchain: root of the tree whose programs compile for it, "/" for this machine (toolchain.py).
     """
 
@@ -46,6 +46,11 @@ class Kernel:
     modules: Path
     image_deb: Path
     toolchain: Path = Path("/")
+
+    @property
+    def packaging(self) -> str:
+        """How the distribution packages it: "deb" or "rpm"."""
+        return self.image_deb.suffix.removeprefix(".")
 
     @property
     def cache_dir(self) -> Path:

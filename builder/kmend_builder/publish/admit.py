@@ -20,7 +20,8 @@ from kmend.manifest import FILE_NAME, MAX_BYTES, SIGNATURE_NAME, Manifest, parse
 from kmend_builder.errors import BuildError
 from kmend_builder.publish.deb import DebInfo, open_payload, read_deb
 from kmend_builder.publish.files import CHUNK, digest
-from kmend_builder.publish.package import PATCH_ROOT, PREFIX, naming
+from kmend_builder.publish.package import PATCH_ROOT, naming
+from kmend_builder.publish.rpmnames import PREFIX
 from kmend_builder.publish.verify import verify_detached
 
 _OURS = re.compile(r"kmend(-[a-z0-9.+-]+)?\Z")

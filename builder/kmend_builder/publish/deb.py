@@ -8,7 +8,6 @@ fixed here, so that the same input gives the same package on any machine with th
 import contextlib
 import dataclasses
 import hashlib
-import os
 import re
 import tarfile
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kmend_builder.errors import BuildError
-from kmend_builder.publish.files import copy_atomic
+from kmend_builder.publish.files import copy_atomic, place, settle
 from kmend_builder.publish.tool import run
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
@@ -55,10 +54,10 @@ def write_deb(control: str, files: Mapping[str, bytes], destination: Path, *, ep
         tree = Path(scratch) / "tree"
         installed = sum((len(data) + 1023) // 1024 for data in files.values())
         for name, data in files.items():
-            _place(tree / name, data)
-        _place(tree / "DEBIAN/control", f"{control.rstrip()}\nInstalled-Size: {installed}\n".encode())
-        _place(tree / "DEBIAN/md5sums", _md5sums(files))
-        _settle(tree, epoch)
+            place(tree / name, data)
+        place(tree / "DEBIAN/control", f"{control.rstrip()}\nInstalled-Size: {installed}\n".encode())
+        place(tree / "DEBIAN/md5sums", _md5sums(files))
+        settle(tree, epoch)
         made = Path(scratch) / "made.deb"
         # gzip and zstd differ between releases or are unknown to older ones; several xz threads split the blocks.
         argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "-z6", "--threads-max=1", "--build", str(tree), str(made)]
@@ -95,18 +94,6 @@ def open_payload(path: Path) -> Iterator[tarfile.TarFile]:
     """The files of a package as a tar archive."""
     with _members(path, "--fsys-tarfile") as archive:
         yield archive
-
-
-def _place(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def _settle(tree: Path, epoch: int) -> None:
-    """Modes and times by decree: umask and clock of the builder must not reach the package."""
-    for path in [*tree.rglob("*"), tree]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-        os.utime(path, (epoch, epoch))
 
 
 def _md5sums(files: Mapping[str, bytes]) -> bytes:

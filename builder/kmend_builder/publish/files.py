@@ -30,6 +30,19 @@ def copy_atomic(source: Path, target: Path, mode: int = 0o644) -> None:
     write_atomic(target, source.read_bytes(), mode)
 
 
+def place(path: Path, data: bytes) -> None:
+    """Write a file of a package's tree."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def settle(tree: Path, epoch: int) -> None:
+    """Modes and times by decree: umask and clock of the builder must not reach the package."""
+    for path in [*tree.rglob("*"), tree]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (epoch, epoch))
+
+
 def sync_directory(path: Path) -> None:
     """Make the renames in a directory survive a power cut."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

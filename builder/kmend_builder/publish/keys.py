@@ -227,13 +227,40 @@ def write_keyring(path: Path, *, home: Path) -> frozenset[str]:
     return pinned
 
 
+def write_public(path: Path, fingerprints: Iterable[str], *, home: Path) -> None:
+    """Export these keys to `path` for gpgv."""
+    path.write_bytes(export_public(fingerprints, home=home))
+
+
+def gnupg_home(home: Path) -> Path:
+    """The GNUPGHOME of the store, for programs that sign by themselves.
+
+    Raises:
+        UsageError: its path is too long for the agent's sockets.
+    """
+    directory = (home / "gnupg").absolute()
+    if len(str(directory)) > _LONGEST_HOME:
+        raise UsageError(
+            "can't use this key directory", why=f"{directory} is too long for a socket", hint="shorter --home"
+        )
+    return private_directory(directory)
+
+
+def signing_moment(key: Key, when: int) -> int:
+    """The time a signature gets that is asked for at `when`: gpg refuses to sign before the key was made.
+
+    Raises:
+        UsageError: it lies in the future.
+    """
+    if when > time.time() + _CLOCK_SKEW:
+        raise UsageError("can't sign", why=f"{when} seconds since 1970 is in the future", hint="SOURCE_DATE_EPOCH?")
+    return max(when, int(key.created.timestamp()))
+
+
 def _sign(data: bytes, key: Key, home: Path, when: int | None, *, detach: bool) -> bytes:
     options: list[str] = []
     if when is not None:
-        if when > time.time() + _CLOCK_SKEW:
-            raise UsageError("can't sign", why=f"{when} seconds since 1970 is in the future", hint="SOURCE_DATE_EPOCH?")
-        # gpg refuses to sign before the key was made; the exclamation mark stops its clock at that moment.
-        options = ["--faked-system-time", f"{max(when, int(key.created.timestamp()))}!"]
+        options = ["--faked-system-time", f"{signing_moment(key, when)}!"]  # the mark stops the clock there
     signed = _gpg(home, options).sign_file(io.BytesIO(data), keyid=key.fingerprint, detach=detach, clearsign=not detach)
     if not signed.data or signed.fingerprint != key.fingerprint:
         raise BuildError(f"can't sign with {key.fingerprint}", why=_last_line(signed.stderr), hint="has it expired?")
@@ -241,12 +268,7 @@ def _sign(data: bytes, key: Key, home: Path, when: int | None, *, detach: bool) 
 
 
 def _gpg(home: Path, options: Iterable[str] = ()) -> Any:
-    directory = (home / "gnupg").absolute()
-    if len(str(directory)) > _LONGEST_HOME:
-        raise UsageError(
-            "can't use this key directory", why=f"{directory} is too long for a socket", hint="shorter --home"
-        )
-    private_directory(directory)
+    directory = gnupg_home(home)
     try:
         gpg = gnupg.GPG(gnupghome=str(directory), options=[*_OPTIONS, *options])
     except OSError as error:
@@ -257,7 +279,7 @@ def _gpg(home: Path, options: Iterable[str] = ()) -> Any:
 
 def _keyring(scratch: str, key: Key, home: Path) -> Path:
     path = Path(scratch) / "keyring.gpg"
-    path.write_bytes(export_public([key.fingerprint], home=home))
+    write_public(path, [key.fingerprint], home=home)
     return path
 
 

@@ -5,12 +5,12 @@ import datetime
 import email.utils
 import gzip
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kmend.manifest import Fix, Manifest
 from kmend.reasons import Verdict
 
-_HEADINGS = {
+HEADINGS = {
     Verdict.LIVE: "Fixed in the running kernel",
     Verdict.ABSENT: "Not built into this kernel",
     Verdict.REBOOT: "Still need a reboot",
@@ -21,7 +21,6 @@ _HEADINGS = {
 def control(package: str, architecture: str, manifest: Manifest, *, maintainer: str) -> str:
     """The control file without Installed-Size."""
     kernel = manifest.kernel
-    counts = ", ".join(f"{len(manifest.cves(verdict))} {verdict.value}" for verdict in Verdict)
     return "\n".join(
         [
             f"Package: {package}",
@@ -33,14 +32,22 @@ def control(package: str, architecture: str, manifest: Manifest, *, maintainer: 
             "Depends: kmend",
             f"Enhances: linux-image-{kernel.release}",
             f"Description: live patch for Linux {kernel.release} ({kernel.version})",
-            f" Brings the running kernel towards version {manifest.target} without a reboot.",
-            " The files are verified and applied by the kmend agent, not by this package.",
-            " .",
-            f" CVEs by verdict: {counts}.",
-            " .",
-            f" Build-ID of the kernel: {kernel.build_id}",
+            *(f" {line}" if line else " ." for line in summary(manifest)),
         ]
     )
+
+
+def summary(manifest: Manifest, plain: Callable[[str], str] = str) -> list[str]:
+    """What an update is, in lines; `plain` is applied to what comes from the manifest."""
+    counts = ", ".join(f"{len(manifest.cves(verdict))} {verdict.value}" for verdict in Verdict)
+    return [
+        f"Brings the running kernel towards version {plain(manifest.target)} without a reboot.",
+        "The files are verified and applied by the kmend agent, not by this package.",
+        "",
+        f"CVEs by verdict: {counts}.",
+        "",
+        f"Build-ID of the kernel: {plain(manifest.kernel.build_id)}",
+    ]
 
 
 def documents(package: str, manifest: Manifest, *, maintainer: str, epoch: int) -> dict[str, bytes]:
@@ -63,11 +70,11 @@ def changelog(package: str, manifest: Manifest, *, maintainer: str, epoch: int) 
     kernel = manifest.kernel
     lines = [f"{package} ({manifest.version}) stable; urgency={urgency}", ""]
     lines += _wrapped(f"Live patch for Linux {kernel.release} ({kernel.version}) towards {manifest.target}.", "  * ")
-    for verdict, heading in _HEADINGS.items():
+    for verdict, heading in HEADINGS.items():
         fixes = [fix for fix in manifest.fixes if fix.verdict is verdict]
         if fixes:
             lines += ["", f"  * {heading}:"]
-            lines += [line for fix in fixes for line in _wrapped(_describe(fix), "    - ")]
+            lines += [line for fix in fixes for line in _wrapped(describe(fix), "    - ")]
     date = email.utils.format_datetime(datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc))
     return "\n".join([*lines, "", f" -- {maintainer}  {date}", ""])
 
@@ -89,7 +96,8 @@ def copyright_file(manifest: Manifest) -> str:
     )
 
 
-def _describe(fix: Fix) -> str:
+def describe(fix: Fix) -> str:
+    """One line about a fix: its CVEs or id, its title, and the reason if it was refused."""
     words: Iterable[str] = (", ".join(fix.cves) or fix.id, fix.title, f"[{fix.reason.value}]" if fix.reason else "")
     head, title, reason = words
     return f"{head}{': ' if title else ''}{title}{' ' if reason else ''}{reason}"

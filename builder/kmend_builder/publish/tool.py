@@ -16,11 +16,12 @@ def run(
     argv: Sequence[str],
     *,
     package: str,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: IO[bytes] | int = subprocess.PIPE,
     environ: Mapping[str, str] | None = None,
     accept: tuple[int, ...] = (0,),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `argv` in the C locale without standard input.
+    """Run `argv` in the C locale, without standard input unless one is given.
 
     Args:
         package: the Debian package that has the program, named when it is missing.
@@ -32,9 +33,7 @@ def run(
     """
     env = {**os.environ, "LC_ALL": "C.UTF-8", **(environ or {})}
     try:
-        done = subprocess.run(
-            list(argv), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, env=env, timeout=TIMEOUT
-        )
+        done = subprocess.run(list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=env, timeout=TIMEOUT)
     except FileNotFoundError as error:
         raise BuildError(f"can't run {argv[0]}", why="it is not installed", hint=f"apt install {package}") from error
     except subprocess.TimeoutExpired as error:

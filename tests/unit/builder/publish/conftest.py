@@ -19,7 +19,7 @@ import pytest
 from kmend.manifest import Fix, Function, KernelId, Manifest, ModuleFile
 from kmend.reasons import Reason, Verdict
 from kmend_builder.publish.keys import create_key
-from kmend_builder.publish.package import build_package
+from kmend_builder.publish.package import Format, build_package
 
 EPOCH = 1_700_000_000
 UTC = datetime.timezone.utc
@@ -98,13 +98,14 @@ def make_manifest() -> MakeManifest:
 
 @pytest.fixture
 def make_update(tmp_path: Path, store: Store) -> MakeUpdate:
-    """Build an update package; `serial`, `content`, `signer`, `directory` and manifest fields may be chosen."""
+    """Build an update package; `serial`, `content`, `signer`, `directory`, `form`, manifest fields may be chosen."""
 
     def make(
         serial: int = 1,
         content: bytes = b"\x7fELF module",
         signer: Store | None = None,
         directory: str = "out",
+        form: Format = Format.DEB,
         **changes: object,
     ) -> Path:
         out = tmp_path / f"{directory}-{serial}"
@@ -119,6 +120,7 @@ def make_update(tmp_path: Path, store: Store) -> MakeUpdate:
             fingerprint=key.fingerprint,
             key_home=key.home,
             source_date_epoch=EPOCH,
+            form=form,
         )
 
     return make

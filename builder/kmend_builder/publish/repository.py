@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
-import functools
 import os
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from kmend_builder.publish.admit import Admitted, admit
 from kmend_builder.publish.files import copy_atomic, digest, sync_directory
 from kmend_builder.publish.index import COMPONENT, Entry, Identity
 from kmend_builder.publish.keys import signing_key, write_keyring
+from kmend_builder.publish.merge import Candidate, Order, merge, refusal
 from kmend_builder.publish.tool import run
 
 VALID_FOR = datetime.timedelta(days=7)
@@ -73,18 +73,22 @@ def publish(
         raise UsageError("can't publish", why="validity must be above 0 and at most 365 days")
     date = (now or datetime.datetime.now(datetime.timezone.utc)).replace(microsecond=0)
     suite = repo / "dists" / identity.suite
-    with _locked(repo), tempfile.TemporaryDirectory(prefix=".staging-", dir=repo) as staging:
+    with locked(repo), tempfile.TemporaryDirectory(prefix=".staging-", dir=repo) as staging:
         keyring = Path(staging) / "keyring.gpg"
         pinned = write_keyring(keyring, home=key_home)
         before = dists.load(suite, keyring, pinned)
         _check_clock(before, date)
-        staged = [_stage(path, Path(staging), number) for number, path in enumerate(packages)]
+        staged = [stage(path, Path(staging), number) for number, path in enumerate(packages)]
         admitted = [admit(path, keyring=keyring, pinned=pinned, now=date) for path in staged]
-        added, unchanged = _merge(before.entries, admitted)
+        items = {entry: item for item in admitted for entry in [_entry(item)]}
+        candidates = [
+            Candidate(entry, item.manifest.serial if item.manifest else None) for entry, item in items.items()
+        ]
+        added, unchanged = merge(before.entries, candidates, Order(compare_versions, _serial))
         _check_pool(added, _other_suites(suite, keyring, pinned))
-        for item, entry in added:
-            _into_pool(item, repo / entry.filename)
-        new = tuple(entry for _, entry in added)
+        for entry in added:
+            _into_pool(items[entry], repo / entry.filename)
+        new = tuple(added)
         entries = _ordered([*before.entries, *new])
         files, release = _render(entries, identity, date, date + valid_for)
         dists.store(suite, before.release, files, release, fingerprint=key.fingerprint, home=key_home)
@@ -103,7 +107,7 @@ def compare_versions(left: str, right: str) -> int:
 
 
 @contextlib.contextmanager
-def _locked(repo: Path) -> Iterator[None]:
+def locked(repo: Path) -> Iterator[None]:
     repo.mkdir(parents=True, exist_ok=True)
     with (repo / ".lock").open("a") as handle:
         try:
@@ -125,52 +129,13 @@ def _check_clock(before: dists.State, date: datetime.datetime) -> None:
         )
 
 
-def _stage(path: Path, staging: Path, number: int) -> Path:
+def stage(path: Path, staging: Path, number: int) -> Path:
     """Our own copy: what is checked is then what is published, whoever writes to the original meanwhile."""
     if not path.is_file():
         raise UsageError(f"{path} is not a file", hint="give .deb files or output directories of kmend-build run")
     directory = staging / str(number)
     copy_atomic(path, directory / path.name)
     return directory / path.name
-
-
-def _merge(
-    published: Sequence[Entry], admitted: Sequence[Admitted]
-) -> tuple[list[tuple[Admitted, Entry]], list[Entry]]:
-    """Split into new entries and known ones; versions of a package only grow, and a version has one content."""
-    known = list(published)
-    added: list[tuple[Admitted, Entry]] = []
-    unchanged: list[Entry] = []
-    for item in sorted(admitted, key=functools.cmp_to_key(_by_version)):
-        twin = _published_twin(item, known)
-        if twin:
-            unchanged.append(twin)
-        else:
-            added.append((item, _entry(item)))
-            known.append(added[-1][1])
-    return added, unchanged
-
-
-def _published_twin(item: Admitted, known: Sequence[Entry]) -> Entry | None:
-    """The same package as published already, or None if it may enter.
-
-    Raises:
-        BuildError: it is published with other content, or a higher version is.
-    """
-    info = item.info
-    same = [entry for entry in known if entry.package == info.package]
-    for entry in same:
-        if (entry.version, entry.architecture) == (info.version, info.architecture):
-            if entry.sha256 == item.sha256:
-                return entry
-            raise _refusal(item, "this version is published with other content", "raise the serial and build again")
-    for entry in same:
-        if item.manifest is not None and _serial(entry.version) >= item.manifest.serial:
-            raise _refusal(item, f"{entry.version} is published already", "the serial grows, also with a new target")
-        order = compare_versions(info.version, entry.version)
-        if order < 0 or (order == 0 and entry.architecture == info.architecture):
-            raise _refusal(item, f"version {entry.version} is published already", "versions only grow")
-    return None
 
 
 def _serial(version: str) -> int:
@@ -185,17 +150,11 @@ def _other_suites(suite: Path, keyring: Path, pinned: frozenset[str]) -> list[En
     return [entry for path in others for entry in dists.load(path, keyring, pinned).entries]
 
 
-def _check_pool(added: Sequence[tuple[Admitted, Entry]], elsewhere: Sequence[Entry]) -> None:
+def _check_pool(added: Sequence[Entry], elsewhere: Sequence[Entry]) -> None:
     taken = {entry.filename: entry.sha256 for entry in elsewhere}
-    for item, entry in added:
+    for entry in added:
         if taken.get(entry.filename, entry.sha256) != entry.sha256:
-            raise _refusal(item, "another suite publishes it with other content", "raise the serial and build again")
-
-
-def _by_version(left: Admitted, right: Admitted) -> int:
-    if left.info.package != right.info.package:
-        return -1 if left.info.package < right.info.package else 1
-    return compare_versions(left.info.version, right.info.version)
+            raise refusal(entry, "another suite publishes it with other content", "raise the serial and build again")
 
 
 def _entry(item: Admitted) -> Entry:
@@ -237,7 +196,3 @@ def _render(
         files, identity=identity, architectures=architectures, date=date, valid_until=valid_until
     )
     return files, release
-
-
-def _refusal(item: Admitted, why: str, hint: str) -> BuildError:
-    return BuildError(f"{item.info.package} {item.info.version} must not be published", why=why, hint=hint)

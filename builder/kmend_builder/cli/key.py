@@ -10,6 +10,8 @@ from kmend_builder.errors import BuildError, UsageError
 from kmend_builder.publish import keys, module_key
 from kmend_builder.publish.files import write_atomic
 from kmend_builder.publish.home import default_home
+from kmend_builder.publish.rpm import sign_rpm
+from kmend_builder.rpm.header import BUILDTIME, read_rpm
 
 
 def register(subparsers: Any) -> None:
@@ -25,6 +27,10 @@ def register(subparsers: Any) -> None:
     )
     export.add_argument("--armor", action="store_true", help="ASCII armour instead of a binary keyring")
     _finish(export, _run_export)
+    sign = actions.add_parser("sign", help="sign RPM packages, such as that of the client, in place")
+    sign.add_argument("packages", type=Path, nargs="+", metavar="PACKAGE", help=".rpm files of kmend")
+    sign.add_argument("--key", metavar="FINGERPRINT", help="sign with this key (default: the only pinned one)")
+    _finish(sign, _run_sign)
     trust = actions.add_parser("trust", help="import and pin the public key of another builder")
     trust.add_argument("file", type=Path, metavar="FILE")
     trust.add_argument("--fingerprint", metavar="FINGERPRINT", help="refuse the file unless it has this fingerprint")
@@ -99,6 +105,14 @@ def _run_export(args: argparse.Namespace, home: Path) -> tuple[Any, str]:
     names = sorted(args.key or keys.pinned_fingerprints(home=home))
     write_atomic(args.file, keys.export_public(names, home=home, armor=args.armor))
     return {"file": str(args.file), "fingerprints": names}, f"{args.file}: {', '.join(names)}"
+
+
+def _run_sign(args: argparse.Namespace, home: Path) -> tuple[Any, str]:
+    key = keys.signing_key(args.key, home=home)
+    for path in args.packages:
+        sign_rpm(path, key, home=home, when=read_rpm(path).header.numbers(BUILDTIME)[0])
+    value = {"fingerprint": key.fingerprint, "packages": [str(path) for path in args.packages]}
+    return value, "\n".join(f"signed {path}" for path in args.packages)
 
 
 def _run_trust(args: argparse.Namespace, home: Path) -> tuple[Any, str]:

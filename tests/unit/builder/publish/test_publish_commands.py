@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 
 from kmend_builder.cli import key, publish
 from kmend_builder.errors import BuildError, UsageError
+from kmend_builder.publish.package import Format
 
 if TYPE_CHECKING:
     from unit.builder.publish.conftest import MakeUpdate, Store
@@ -93,7 +95,7 @@ def test_finished_run_and_package_file_are_published(
 
 
 def test_directory_without_packages_is_a_usage_error(run: Run, tmp_path: Path, store: Store) -> None:
-    with pytest.raises(UsageError, match="no package"):
+    with pytest.raises(UsageError, match="no .deb package"):
         run("publish", tmp_path / "repo", tmp_path, "--home", store.home)
 
 
@@ -124,3 +126,38 @@ def test_file_that_is_no_package_is_refused(run: Run, tmp_path: Path, store: Sto
     (tmp_path / "a.deb").write_text("text")
     with pytest.raises(BuildError, match="can't read a.deb: it is no whole Debian package"):
         run("publish", tmp_path / "repo", tmp_path / "a.deb", "--home", store.home)
+
+
+def test_rpm_packages_of_a_run_are_published(run: Run, tmp_path: Path, store: Store, make_update: MakeUpdate) -> None:
+    stage = tmp_path / "OUT/9-package"
+    stage.mkdir(parents=True)
+    shutil.copy(make_update(1, form=Format.RPM), stage)
+    shutil.copy(make_update(1), stage)
+    (stage / ".complete").touch()
+    words = ("publish", "--rpm", tmp_path / "repo", tmp_path / "OUT", "--home", store.home)
+    first = run(*words, "--uri", "https://kmend.example.org/", "--json")
+    assert set(first) == {"schema", "repository", "fingerprint", "date", "added", "unchanged", "packages"}
+    assert [(item["version"], item["architecture"]) for item in first["added"]] == [("6.1.190-1^1", "x86_64")]
+    assert (tmp_path / "repo/kmend.repo").is_file()
+    assert "unchanged  kmend-patch-6.1.0_53_cloud_amd64 6.1.190-1^1\n" in run(*words)
+    with pytest.raises(UsageError, match="no .rpm package"):
+        run("publish", "--rpm", tmp_path / "repo", tmp_path / "repo", "--home", store.home)
+
+
+@pytest.mark.parametrize("words", [("--rpm", "--suite", "x"), ("--rpm", "--valid-days", "3"), ("--uri", "https://a/")])
+def test_options_of_the_other_kind_of_repository_are_refused(
+    run: Run, tmp_path: Path, store: Store, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError, match="--rpm"):
+        run("publish", tmp_path / "repo", "--home", store.home, *words)
+    run("publish", tmp_path / "repo", "--home", store.home, "--rpm")
+
+
+def test_package_of_the_client_is_signed(run: Run, tmp_path: Path, store: Store, make_update: MakeUpdate) -> None:
+    rpm = make_update(form=Format.RPM)
+    signed = rpm.read_bytes()
+    subprocess.run(["rpmsign", "--delsign", str(rpm)], check=True, capture_output=True)
+    assert rpm.read_bytes() != signed
+    answer = run("key", "sign", rpm, "--home", store.home, "--json")
+    assert answer == {"fingerprint": store.fingerprint, "packages": [str(rpm)]}
+    run("publish", "--rpm", tmp_path / "repo", rpm, "--home", store.home)

@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 PYTEST := PYTHONPATH=client:builder:tests:. $(PYTHON) -m pytest
-.PHONY: help setup demo test test-all check bench deb clean
+.PHONY: help setup demo test test-all check bench deb rpm clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +28,9 @@ bench: setup ## measure, as ratios to the compiler's own time
 
 deb: setup ## the client package: dist/kmend_VERSION_all.deb
 	@packaging/debian/build --out dist
+
+rpm: setup ## the same for RPM systems: dist/kmend-VERSION-1.noarch.rpm
+	@packaging/rpm/build --out dist
 
 clean: ## remove what was built, not the kernel cache
 	@rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,6 +40,7 @@ class Options:
     until: Stage = Stage.PACKAGE
     again: Stage | None = None
     exhaustive: bool = False
+    rpms: Path | None = None
 
 
 @dataclasses.dataclass
@@ -80,7 +81,7 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
     """
     seconds: dict[str, float] = {}
     with timed(seconds, Stage.KERNEL.directory, progress):
-        kernel = acquire(options.release, cache=options.cache, progress=progress)
+        kernel = acquire(options.release, cache=options.cache, progress=progress, rpms=options.rpms)
         _keep_kernel(work, kernel, options.again)
         change = load(kernel)
         judge = Judge(kernel, options.jobs, progress, exhaustive=options.exhaustive)

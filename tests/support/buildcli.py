@@ -50,12 +50,12 @@ def must_fail(done: Done, code: int, *words: str) -> None:
 
 
 class BuildCli:
-    """bin/kmend-build with the shared cache and a key directory. A command is given `seconds`."""
+    """bin/kmend-build with a cache (the shared one) and a key directory. A command is given `seconds`."""
 
-    def __init__(self, release: str, home: Path, seconds: float = SECONDS) -> None:
+    def __init__(self, release: str, home: Path, seconds: float = SECONDS, cache: Path | None = None) -> None:
         self.release = release
         self.seconds = seconds
-        self.environment = {**os.environ, "KMEND_CACHE": str(default_cache()), "KMEND_HOME": str(home)}
+        self.environment = {**os.environ, "KMEND_CACHE": str(cache or default_cache()), "KMEND_HOME": str(home)}
 
     def argv(self, out: Path, *arguments: str | Path) -> list[str]:
         """The command line of a run."""

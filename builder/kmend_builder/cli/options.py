@@ -26,3 +26,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_kernel(parser: argparse.ArgumentParser) -> None:
     """--kernel."""
     parser.add_argument("--kernel", metavar="RELEASE", required=True, help="the kernel, as uname -r prints it")
+
+
+def add_rpms(parser: argparse.ArgumentParser) -> None:
+    """--kernel-rpms."""
+    parser.add_argument(
+        "--kernel-rpms",
+        metavar="DIR",
+        type=Path,
+        help="take the kernel from the RPM packages in this directory: image, modules, devel, source",
+    )

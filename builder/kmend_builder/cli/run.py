@@ -10,7 +10,7 @@ from typing import Any
 from kmend_builder import run as engine
 from kmend_builder.change import fixlist, inputs
 from kmend_builder.change.inputs import Change, FixInput
-from kmend_builder.cli.options import add_common, add_kernel
+from kmend_builder.cli.options import add_common, add_kernel, add_rpms
 from kmend_builder.errors import UsageError
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.source import fetch_source
@@ -27,6 +27,7 @@ def register(verbs: Any) -> None:
         description="Judges fixes for one kernel and builds a live patch of those that can be live.",
     )
     add_kernel(parser)
+    add_rpms(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="work directory: new, empty, or of an earlier run"
     )
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         stage_of(args.until),
         stage_of(args.again) if args.again else None,
         args.exhaustive,
+        args.kernel_rpms,
     )
     result = engine.run(work, options, lambda kernel: _change(args, kernel, progress), progress)
     packages: list[Path] = []
@@ -146,6 +148,8 @@ def _read_inputs(args: argparse.Namespace) -> None:
         inputs.patch_files(args.patches)
     if args.fixes:
         fixlist.load_fix_list(args.fixes)
+    if args.kernel_rpms and not args.kernel_rpms.is_dir():
+        raise UsageError(f"no directory {args.kernel_rpms}", why="--kernel-rpms is to name one")
     if args.tree and not args.tree.is_dir():
         raise UsageError(f"no source tree at {args.tree}")
 
@@ -162,6 +166,10 @@ def _change(args: argparse.Namespace, kernel: Kernel, progress: Progress) -> Cha
         return inputs.make_change([_named(args, found.fixes[0])])
     later = None
     if args.upgrade_to:
+        if kernel.packaging != "deb":
+            raise UsageError(
+                "--upgrade-to is for kernels of Debian", why="later sources come from its archive", hint="give PATCH..."
+            )
         later = fetch_source(args.upgrade_to, cache=args.cache, progress=progress, release=kernel.release)
     if args.fixes:
         return fixlist.resolve(fixlist.load_fix_list(args.fixes), kernel.source, later)

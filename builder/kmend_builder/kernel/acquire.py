@@ -11,28 +11,32 @@ import shutil
 from pathlib import Path
 
 from kmend_builder.errors import BuildError
-from kmend_builder.kernel import aptconf, archive, prepare, store, toolchain
-from kmend_builder.kernel.archive import Package
+from kmend_builder.kernel import aptconf, prepare, store
+from kmend_builder.kernel.debian import DebianKernel
 from kmend_builder.kernel.failures import VersionGone
 from kmend_builder.kernel.image import Image
 from kmend_builder.kernel.model import Kernel
-from kmend_builder.kernel.source import fetch_source
+from kmend_builder.kernel.origin import Origin
+from kmend_builder.kernel.rpmset import RpmKernel
 from kmend_builder.kernel.vmlinuz import extract_vmlinux
 from kmend_builder.progress import Progress
 
 _JSON = "kernel.json"
 # Part of the entry's name: raise it when entries are made differently.
 _RECIPE = "1"
-_RELEASE = re.compile(r"[0-9][A-Za-z0-9.+~-]{2,63}\Z")
+_RELEASE = re.compile(r"[0-9][A-Za-z0-9._+~-]{2,63}\Z")
 
 
-def acquire(release: str, *, cache: Path, progress: Progress, version: str | None = None) -> Kernel:
+def acquire(
+    release: str, *, cache: Path, progress: Progress, version: str | None = None, rpms: Path | None = None
+) -> Kernel:
     """Get a kernel: image, modules, configuration, source and a prepared build tree.
 
     Args:
         release: `uname -r`, e.g. "6.1.0-53-cloud-amd64".
         cache: directory shared by all builds; made if missing.
         version: package version, if the archive has several under one release; the newest by default.
+        rpms: a directory with the kernel's RPM packages (rpmset.py); without it apt is asked.
 
     Raises:
         VersionGone: neither archive nor cache has it.
@@ -43,18 +47,24 @@ def acquire(release: str, *, cache: Path, progress: Progress, version: str | Non
     if not _RELEASE.match(release):
         raise BuildError(f"{release!r} is not a kernel release", hint="it is what uname -r prints")
     cache = cache.absolute()
+    if rpms is not None:
+        return _from(RpmKernel(release, rpms, cache=cache, progress=progress), release, cache, progress)
     try:
         apt = aptconf.of_kernel(release, cache=cache, progress=progress)
-        image = archive.find(f"linux-image-{release}", version, apt)
+        origin = DebianKernel(release, version, apt, cache=cache, progress=progress)
     except VersionGone:
         kernel = _cached(cache, release, version)
         if kernel is None:
             raise
-        progress.note(f"{release} {kernel.version} is no longer in the archive; the cache has it")
+        progress.note(f"{release} {kernel.version} is not in the archive; the cache has it")
         return kernel
-    entry = cache / "kernels" / _entry_name(release, image)
+    return _from(origin, release, cache, progress)
+
+
+def _from(origin: Origin, release: str, cache: Path, progress: Progress) -> Kernel:
+    entry = cache / "kernels" / _entry_name(release, origin)
     with store.locked(entry):
-        return _kept(entry) or _make(release, image, entry, cache, progress)
+        return _kept(entry) or _make(release, origin, entry, progress)
 
 
 def _kept(entry: Path) -> Kernel | None:
@@ -69,9 +79,9 @@ def _kept(entry: Path) -> Kernel | None:
     return kernel if kernel.cache_dir == entry and store.is_complete(kernel.source.parent) else None
 
 
-def _entry_name(release: str, image: Package) -> str:
-    digest = hashlib.sha256(f"{_RECIPE} {image.sha256}".encode()).hexdigest()
-    return f"{release}_{image.version.replace(':', '%3a')}_{digest[:12]}"
+def _entry_name(release: str, origin: Origin) -> str:
+    digest = hashlib.sha256(f"{_RECIPE} {origin.key}".encode()).hexdigest()
+    return f"{release}_{origin.version.replace(':', '%3a')}_{digest[:12]}"
 
 
 def _cached(cache: Path, release: str, version: str | None) -> Kernel | None:
@@ -83,29 +93,27 @@ def _cached(cache: Path, release: str, version: str | None) -> Kernel | None:
     return None
 
 
-def _make(release: str, image: Package, entry: Path, cache: Path, progress: Progress) -> Kernel:
-    headers = archive.find(f"linux-headers-{release}", image.source_version, image.apt)
-    debs = [archive.fetch(package, cache=cache, progress=progress) for package in (image, headers)]
+def _make(release: str, origin: Origin, entry: Path, progress: Progress) -> Kernel:
     with store.making(entry):
-        with progress.step(f"unpack {image.name}"):
-            _unpack_shipped(entry, *debs)
-        vmlinuz = _only(entry / "image", f"boot/vmlinuz-{release}", f"usr/lib/modules/{release}/vmlinuz")
-        config = _only(entry / "image", f"boot/config-{release}", f"usr/lib/modules/{release}/config")
+        package = origin.unpack(entry)
+        places = (f"lib/modules/{release}", f"usr/lib/modules/{release}")
+        vmlinuz = _only(entry / "image", f"boot/vmlinuz-{release}", *(f"{place}/vmlinuz" for place in places))
+        config = _only(entry / "image", f"boot/config-{release}", *(f"{place}/config" for place in places))
         compiler = prepare.compiler_of(config.read_text())
-        root = toolchain.provide(compiler.package, image.apt, cache=cache, progress=progress)
+        root = origin.toolchain(compiler)
         prepare.must_be_installed(compiler, root)
         with progress.step("decompress the kernel image"):
             (entry / "vmlinux").write_bytes(extract_vmlinux(vmlinuz.read_bytes()))
         build = entry / "build"
         build.mkdir()
-        source = fetch_source(image.source_version, cache=cache, progress=progress, release=release)
+        source = origin.source()
         prepare.prepare(prepare.Tree(source, build, release, compiler.command, root), config, progress)
         shutil.copyfile(entry / "Module.symvers", build / "Module.symvers")
         kernel = Kernel(
             release=release,
-            version=image.version,
-            source_version=image.source_version,
-            arch=image.arch,
+            version=origin.version,
+            source_version=origin.source_version,
+            arch=origin.arch,
             build_id=Image.open(entry / "vmlinux").build_id,
             compiler=compiler.command,
             source=source,
@@ -114,24 +122,12 @@ def _make(release: str, image: Package, entry: Path, cache: Path, progress: Prog
             symvers=build / "Module.symvers",
             vmlinuz=vmlinuz,
             image=entry / "vmlinux",
-            modules=_only(entry / "image", f"lib/modules/{release}", f"usr/lib/modules/{release}"),
-            image_deb=debs[0],
+            modules=_only(entry / "image", *places),
+            image_deb=package,
             toolchain=root,
         )
         store.write_through(entry / _JSON, kernel.to_json().encode())
     return kernel
-
-
-def _unpack_shipped(entry: Path, image_deb: Path, headers_deb: Path) -> None:
-    """Leave `image/`, the image package as it would be installed, and `Module.symvers`."""
-    archive.unpack(image_deb, entry / "image")
-    archive.unpack(headers_deb, entry / "headers")
-    symvers = sorted((entry / "headers/usr/src").glob("linux-headers-*/Module.symvers"))
-    if len(symvers) != 1:
-        raise BuildError(f"{headers_deb.name} holds no Module.symvers", why=f"found {len(symvers)}")
-    symvers[0].replace(entry / "Module.symvers")
-    shutil.rmtree(entry / "headers")
-    store.freeze(entry / "image")
 
 
 def _only(root: Path, *places: str) -> Path:

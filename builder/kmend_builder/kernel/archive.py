@@ -71,10 +71,14 @@ def offered(name: str, apt: Apt = MACHINE) -> list[Package]:
     """All versions of a package in apt's index, newest first; empty if there are none.
 
     Raises:
+        VersionGone: no package can be called so.
         BuildError: apt-cache is missing or failed.
     """
     if not _NAME.match(name):
-        raise BuildError(f"{name!r} is not a package name", hint="the release is what uname -r prints")
+        raise VersionGone(
+            f"{name!r} is not a package name of Debian",
+            hint="--kernel-rpms DIR is for kernels of RPM distributions; the release is what uname -r prints",
+        )
     what = f"can't ask apt for {name}"
     try:
         argv = ["apt-cache", "--quiet", *apt.options, "show", name]

@@ -14,7 +14,7 @@ from kmend_builder.kernel.toolchain import HOST, inside
 from kmend_builder.progress import Progress
 
 _COMPILER = re.compile(r'^CONFIG_CC_VERSION_TEXT="(.*)"$', re.MULTILINE)
-_COMMAND = re.compile(r"((?:x86_64-linux-gnu-)?(gcc-\d+))\s")
+_COMMAND = re.compile(r"((?:x86_64-linux-gnu-)?(gcc(?:-\d+)?))\s")
 _UTS_RELEASE = re.compile(r'^#define UTS_RELEASE "(.*)"$', re.MULTILINE)
 _OPTION = re.compile(r"^(?:# )?(CONFIG_\w+)(?:=(.*)| is not set)$", re.MULTILINE)
 
@@ -52,7 +52,7 @@ def compiler_of(config: str) -> Compiler:
         raise CompilerMissing(
             "the kernel's compiler is not supported",
             why=f"its configuration says {wanted.group(1) if wanted else 'nothing'}",
-            hint="only kernels compiled by a gcc-N package can be built for",
+            hint="only kernels compiled by gcc can be built for",
         )
     return Compiler(command.group(1), command.group(2), wanted.group(1))
 
@@ -66,6 +66,8 @@ def must_be_installed(compiler: Compiler, root: Path = HOST) -> None:
     command, package, wanted = compiler
     version = _package_version(wanted)
     hint = f"apt-get install {package}={version}" if version else f"apt-get install {package}"
+    if package == "gcc":
+        hint = "other distributions call theirs gcc: build on a machine of the kernel's own distribution and release"
     hint = hint if root == HOST else f"remove {root} to have it made from what the mirror has now"
     argv = inside(root, [command, "--version"])
     try:

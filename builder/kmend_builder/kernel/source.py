@@ -74,10 +74,15 @@ def _unpack(deb: Path, tree: Path) -> None:
         if len(tarballs) != 1:
             raise BuildError(f"{deb.name} holds {len(tarballs)} source archives", why="exactly one was expected")
         tree.mkdir()
-        _untar(tarballs[0], tree)
+        untar(tarballs[0], tree)
 
 
-def _untar(tarball: Path, tree: Path) -> None:
+def untar(tarball: Path, tree: Path) -> None:
+    """Unpack a source archive, without its topmost directory, into the directory `tree`.
+
+    Raises:
+        DamagedPackage, DiskFull: as they say.
+    """
     argv = ["tar", "--extract", "--file", str(tarball), "--directory", str(tree)]
     argv += ["--strip-components=1", "--no-same-owner", "--no-same-permissions"]
     try:

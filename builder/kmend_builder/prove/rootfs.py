@@ -82,6 +82,12 @@ def kernel_release(deb: Path) -> str:
     """
     if not deb.is_file():
         raise BuildError(f"no kernel package {deb}", hint="fetch it with apt-get download linux-image-<release>")
+    if deb.suffix != ".deb":
+        raise BuildError(
+            f"can't prove on the kernel of {deb.name}",
+            why="guests are made of Debian packages only",
+            hint="leave --prove out",
+        )
     package = run_tool(["dpkg-deb", "--field", str(deb), "Package"], f"can't read {deb}").strip()
     if not package.startswith("linux-image-"):
         raise BuildError(f"{deb.name} is no kernel image package", why=f"it is {package}")

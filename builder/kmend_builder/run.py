@@ -41,6 +41,7 @@ class Options:
     again: Stage | None = None
     exhaustive: bool = False
     rpms: Path | None = None
+    tools: Path | None = None
 
 
 @dataclasses.dataclass
@@ -81,7 +82,9 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
     """
     seconds: dict[str, float] = {}
     with timed(seconds, Stage.KERNEL.directory, progress):
-        kernel = acquire(options.release, cache=options.cache, progress=progress, rpms=options.rpms)
+        kernel = acquire(
+            options.release, cache=options.cache, progress=progress, rpms=options.rpms, tools=options.tools
+        )
         _keep_kernel(work, kernel, options.again)
         change = load(kernel)
         judge = Judge(kernel, options.jobs, progress, exhaustive=options.exhaustive)

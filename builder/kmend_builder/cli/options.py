@@ -29,10 +29,16 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
 
 
 def add_rpms(parser: argparse.ArgumentParser) -> None:
-    """--kernel-rpms."""
+    """--kernel-rpms, --kernel-tools."""
     parser.add_argument(
         "--kernel-rpms",
         metavar="DIR",
         type=Path,
         help="take the kernel from the RPM packages in this directory: image, modules, devel, source",
+    )
+    parser.add_argument(
+        "--kernel-tools",
+        metavar="DIR",
+        type=Path,
+        help="with --kernel-rpms: a root directory whose compiler made the kernel [this machine's]",
     )

@@ -106,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         stage_of(args.again) if args.again else None,
         args.exhaustive,
         args.kernel_rpms,
+        args.kernel_tools,
     )
     result = engine.run(work, options, lambda kernel: _change(args, kernel, progress), progress)
     packages: list[Path] = []
@@ -135,6 +136,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--diffext goes with --tree")
     if stage_of(args.until) < Stage.GUARD:
         raise UsageError("--until starts at 6-guard", why="stages 2 to 6 make one judgement, in seconds")
+    if args.kernel_tools and not args.kernel_rpms:
+        raise UsageError("--kernel-tools goes with --kernel-rpms")
     if args.serial < 1 or args.jobs < 1 or args.valid_days < 1:
         raise UsageError("--serial, --jobs and --valid-days start at 1")
     if bool(args.module_key) != bool(args.module_cert):

@@ -28,7 +28,13 @@ _RELEASE = re.compile(r"[0-9][A-Za-z0-9._+~-]{2,63}\Z")
 
 
 def acquire(
-    release: str, *, cache: Path, progress: Progress, version: str | None = None, rpms: Path | None = None
+    release: str,
+    *,
+    cache: Path,
+    progress: Progress,
+    version: str | None = None,
+    rpms: Path | None = None,
+    tools: Path | None = None,
 ) -> Kernel:
     """Get a kernel: image, modules, configuration, source and a prepared build tree.
 
@@ -37,6 +43,7 @@ def acquire(
         cache: directory shared by all builds; made if missing.
         version: package version, if the archive has several under one release; the newest by default.
         rpms: a directory with the kernel's RPM packages (rpmset.py); without it apt is asked.
+        tools: with `rpms`, a root directory whose programs compile for that kernel; this machine's by default.
 
     Raises:
         VersionGone: neither archive nor cache has it.
@@ -48,7 +55,7 @@ def acquire(
         raise BuildError(f"{release!r} is not a kernel release", hint="it is what uname -r prints")
     cache = cache.absolute()
     if rpms is not None:
-        return _from(RpmKernel(release, rpms, cache=cache, progress=progress), release, cache, progress)
+        return _from(RpmKernel(release, rpms, cache=cache, progress=progress, tools=tools), release, cache, progress)
     try:
         apt = aptconf.of_kernel(release, cache=cache, progress=progress)
         origin = DebianKernel(release, version, apt, cache=cache, progress=progress)

@@ -66,9 +66,9 @@ def must_be_installed(compiler: Compiler, root: Path = HOST) -> None:
     command, package, wanted = compiler
     version = _package_version(wanted)
     hint = f"apt-get install {package}={version}" if version else f"apt-get install {package}"
-    if package == "gcc":
-        hint = "other distributions call theirs gcc: build on a machine of the kernel's own distribution and release"
     hint = hint if root == HOST else f"remove {root} to have it made from what the mirror has now"
+    if package == "gcc":  # as other distributions than Debian call theirs
+        hint = "build on the kernel's own distribution and release, or name a root directory of it: --kernel-tools DIR"
     argv = inside(root, [command, "--version"])
     try:
         done = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kmend_builder.errors import BuildError
-from kmend_builder.kernel import prepare, store
+from kmend_builder.kernel import prepare, store, toolchain
 from kmend_builder.kernel.archive import sha256_of
 from kmend_builder.kernel.modules import module_name
 from kmend_builder.kernel.prepare import Compiler
@@ -28,14 +28,20 @@ _MODULE = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 class RpmKernel:
     """An `Origin`."""
 
-    def __init__(self, release: str, directory: Path, *, cache: Path, progress: Progress) -> None:
+    def __init__(
+        self, release: str, directory: Path, *, cache: Path, progress: Progress, tools: Path | None = None
+    ) -> None:
         """Find the packages of that kernel; nothing is unpacked yet.
+
+        Args:
+            tools: a root directory whose programs compile for it; this machine's by default.
 
         Raises:
             BuildError: a package is missing, there are two of one, or some are not of one build.
             DamagedPackage: one of them is not whole.
         """
         self._release, self._cache, self._progress = release, cache, progress
+        self._tools = HOST if tools is None else toolchain.given(tools)
         found = [read_rpm(path) for path in sorted(directory.glob("*.rpm"))]
         binary = [rpm for rpm in found if not rpm.is_source]
         self._image = _one_image(release, binary, directory)
@@ -52,7 +58,8 @@ class RpmKernel:
             with progress.step(f"check {path.name}"):
                 if path.suffix == ".rpm":
                     must_be_whole(path)
-        self._key = " ".join(sha256_of(path) for path in self._paths())
+        # The build tree is made by the tools, and remembers where they are.
+        self._key = " ".join([*(sha256_of(path) for path in self._paths()), str(self._tools)])
 
     def _paths(self) -> list[Path]:
         rpms = {rpm.path for rpm in (self._image, *self._modules, self._devel)}
@@ -100,8 +107,8 @@ class RpmKernel:
         return target
 
     def toolchain(self, compiler: Compiler) -> Path:
-        """See `Origin`. This machine's: no tree of another distribution is made here."""
-        return HOST
+        """See `Origin`. No tree of another distribution is made here."""
+        return self._tools
 
     def source(self) -> Path:
         """See `Origin`."""

@@ -44,7 +44,7 @@ def provide(compiler: str, apt: Apt, *, cache: Path, progress: Progress) -> Path
     """
     if apt.sources is None:
         return HOST
-    _must_be_merged()
+    must_be_merged()
     root = cache.absolute() / "toolchains" / f"{apt.codename}-{compiler}"
     with store.locked(root):
         if not store.is_complete(root):
@@ -53,7 +53,24 @@ def provide(compiler: str, apt: Apt, *, cache: Path, progress: Progress) -> Path
     return root
 
 
-def _must_be_merged() -> None:
+def given(root: Path) -> Path:
+    """A root that somebody else made, whole enough to be used.
+
+    Raises:
+        BuildError: it has no /usr or no /etc, or this machine's layout does not allow it.
+    """
+    must_be_merged()
+    missing = [name for name in ("usr/bin/make", "etc") if not (root / name).exists()]
+    if missing:
+        raise BuildError(
+            f"{root} is not a root directory with a compiler",
+            why=f"it has no {missing[0]}",
+            hint="make one: dnf --installroot DIR install gcc make flex bison bc perl and what else the kernel takes",
+        )
+    return root.absolute()
+
+
+def must_be_merged() -> None:
     """Mounting /usr takes /bin and /lib along only where they are links into it (all of Debian since 12)."""
     if any(not Path("/", name).is_symlink() for name in ("bin", "lib", "lib64", "sbin")):
         raise BuildError(

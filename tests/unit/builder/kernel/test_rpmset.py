@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kmend_builder.errors import BuildError
+from kmend_builder.errors import BuildError, ElfError
 from kmend_builder.kernel.acquire import acquire
 from kmend_builder.kernel.failures import CompilerMissing, ConfigDiffers, DamagedPackage
+from kmend_builder.kernel.prepare import compiler_of
 from kmend_builder.kernel.rpmset import RpmKernel
 from kmend_builder.progress import SilentProgress
 from support import rpmkernel
@@ -240,7 +241,7 @@ def test_a_patch_that_does_not_apply_leaves_no_source(make: Make, tmp_path: Path
 def test_the_compiler_of_another_distribution_is_named(make: Make, tmp_path: Path) -> None:
     with pytest.raises(CompilerMissing, match=r"gcc is another version.*Red Hat 14\.2\.1-7") as caught:
         acquire(RELEASE, cache=tmp_path / "cache", progress=QUIET, rpms=make())
-    assert "the kernel's own distribution" in caught.value.hint
+    assert "--kernel-tools" in caught.value.hint
     assert not any(path.is_dir() for path in (tmp_path / "cache/kernels").iterdir())
 
 
@@ -270,3 +271,45 @@ def test_missing_program_is_named(make: Make, tmp_path: Path, monkeypatch: pytes
             opened(directory, tmp_path)
     assert caught.value.hint == "apt install rpm"
     opened(directory, tmp_path)
+
+
+def test_tools_are_another_root_and_of_the_key(make: Make, tmp_path: Path) -> None:
+    directory, tools = make(), tmp_path / "tools"
+    with pytest.raises(BuildError, match=r"tools is not a root directory with a compiler: it has no usr/bin/make"):
+        RpmKernel(RELEASE, directory, cache=tmp_path, progress=QUIET, tools=tools)
+    tools.mkdir()
+    for name in ("usr", "etc"):
+        (tools / name).symlink_to(f"/{name}")
+    other = RpmKernel(RELEASE, directory, cache=tmp_path, progress=QUIET, tools=tools)
+    assert other.toolchain(compiler_of(CONFIG)) == tools
+    assert other.key != opened(directory, tmp_path).key
+
+
+def test_the_compiler_of_the_tools_is_asked(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the right compiler there, the next thing is the image, which is none here."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("usr", "etc"):
+        (tools / name).symlink_to(f"/{name}")
+    directory = make()
+
+    def get() -> None:
+        acquire(RELEASE, cache=tmp_path / "cache", progress=QUIET, rpms=directory, tools=tools)
+
+    asked = []
+    real = subprocess.run
+
+    def answer(argv: list[str], **options: object) -> object:
+        if argv[-2:] != ["gcc", "--version"]:
+            return real(argv, **options)  # type: ignore[call-overload]
+        asked.append(str(tools) in argv)
+        return subprocess.CompletedProcess(argv, 0, f"gcc (GCC) 14.2.1 20250110 (Red Hat {version})\n", "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    version = "14.2.1-6"
+    with pytest.raises(CompilerMissing, match="gcc is another version"):
+        get()
+    version = "14.2.1-7"
+    with pytest.raises(ElfError, match="boot image"):
+        get()
+    assert asked == [True, True]

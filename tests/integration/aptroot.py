@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import textwrap
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Sequence, Type, TypeVar
 
 REPO = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-apt", "gpgv", "kmod", "unattended-upgrades", "needrestart", "shared-mime-info")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 Done = subprocess.CompletedProcess[str]
+Root = TypeVar("Root", bound="AptRoot")
 
 
 def cache_dir() -> Path:
@@ -28,26 +29,32 @@ def cache_dir() -> Path:
     return Path(home) / "aptroot"
 
 
-def mirror_lines() -> List[str]:
-    """One-line sources of the machine's own Debian archives for SUITE; none: mmdebstrap's default."""
+def mirror_lines(suite: str = SUITE) -> List[str]:
+    """One-line sources of the machine's own Debian archives for a suite; none: mmdebstrap's default.
+
+    Of another release than the machine's own only the main archive is taken.
+    """
     fields = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)"
     argv = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]
     out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     rows = {tuple(line.split()) for line in out.splitlines() if line.endswith(" Debian")}
-    return sorted(
-        f"deb {uri} {suite} {component}" for uri, suite, component, _ in rows if suite.partition("-")[0] == SUITE
+    found = sorted(
+        f"deb {uri} {name} {component}" for uri, name, component, _ in rows if name.partition("-")[0] == suite
     )
+    return found or sorted({f"deb {uri} {suite} {part}" for uri, name, part, _ in rows if "-" not in name})
 
 
-def base_tarball() -> Path:
+def base_tarball(suite: str = SUITE, packages: Sequence[str] = PACKAGES) -> Path:
     """The root file system as a tarball, made once for a set of packages and sources."""
-    sources = mirror_lines()
-    key = hashlib.sha256(repr((SUITE, PACKAGES, sources)).encode()).hexdigest()[:16]
-    target = cache_dir() / f"{SUITE}-{key}.tar"
+    sources = mirror_lines(suite)
+    key = hashlib.sha256(repr((suite, tuple(packages), sources)).encode()).hexdigest()[:16]
+    target = cache_dir() / f"{suite}-{key}.tar"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(f".{os.getpid()}.tar")
-        argv = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}", SUITE, str(temporary)]
+        argv = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(packages)}"]
+        # A mirror's copy of a release in development may be older than its own Valid-Until.
+        argv += ['--aptopt=Acquire::Check-Valid-Until "false"', suite, str(temporary)]
         done = subprocess.run([*argv, *sources], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"mmdebstrap failed (is it installed, and the mirror in reach?): {done.stderr}"
         temporary.rename(target)
@@ -70,19 +77,19 @@ class AptRoot:
         self.path = path
 
     @classmethod
-    def unpack(cls, path: Path) -> "AptRoot":
+    def unpack(cls: Type[Root], path: Path, suite: str = SUITE, packages: Sequence[str] = PACKAGES) -> Root:
         """A fresh one from the cached tarball, without archives to fetch from."""
         path.mkdir(parents=True)
-        run(["tar", "-C", str(path), "--exclude=./dev/*", "-xpf", str(base_tarball())])
+        run(["tar", "-C", str(path), "--exclude=./dev/*", "-xpf", str(base_tarball(suite, packages))])
         root = cls(path)
         run(["mknod", "-m", "666", str(path / "dev/null"), "c", "1", "3"])
         root.write("etc/apt/sources.list", "")
-        for leftover in (path / "etc/apt/sources.list.d").iterdir():
+        for leftover in (path / "etc/apt/sources.list.d").glob("*"):
             leftover.unlink()
         root.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
         return root
 
-    def clone(self, path: Path) -> "AptRoot":
+    def clone(self: Root, path: Path) -> Root:
         """An independent copy: an overlay where the host may mount one (milliseconds), else a real copy (seconds)."""
         upper, work, merged = (path / name for name in ("upper", "work", "merged"))
         for folder in (upper, work, merged):
@@ -90,7 +97,7 @@ class AptRoot:
         options = f"lowerdir={self.path},upperdir={upper},workdir={work}"
         if run(["mount", "-t", "overlay", "overlay", "-o", options, str(merged)], check=False).returncode:
             run(["cp", "-a", f"{self.path}/.", str(merged)])
-        return AptRoot(merged)
+        return type(self)(merged)
 
     def remove(self) -> None:
         """Delete it all."""

@@ -256,10 +256,6 @@ def test_environment_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_detect_by_package_database(tmp_path: Path) -> None:
     with pytest.raises(KmendError, match="no package manager"):
         distro.detect(tmp_path)
-    (tmp_path / "var/lib/rpm").mkdir(parents=True)
-    assert distro.family(tmp_path) == "dnf"
-    with pytest.raises(KmendError, match="not supported"):
-        distro.detect(tmp_path)
-    (tmp_path / "var/lib/dpkg").mkdir()
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
     (tmp_path / "var/lib/dpkg/status").write_text("Package: x\n")
     assert isinstance(distro.detect(tmp_path), AptDistro)

@@ -26,12 +26,17 @@ ADVISED = Path("run/kmend/reboot-advised")
 OWN = "kmend"
 TEXT = "*** System restart required ***\n"
 # linux-base is what reboot-notifier puts in the list for a kernel; `kmend` is our own entry (see `require`).
-_KERNEL = re.compile(r"(?:linux-(?:image|modules|binary|headers|base)(?:-\S+)?|kmend)\Z")
+_KERNEL = re.compile(r"(?:linux-(?:image|modules|binary|headers|base)(?:-\S+)?|kernel(?:-\S+)?|kmend)\Z")
 
 
 def is_kernel_entry(package: str) -> bool:
     """Whether an entry of the list is there because of a kernel."""
     return _KERNEL.match(package) is not None
+
+
+def other_entries(root: Path = Path("/")) -> List[str]:
+    """The packages in the list that are no kernels."""
+    return [entry for entry in _entries(root / _LIST) if not is_kernel_entry(entry)]
 
 
 def suppress_kernel_entries(root: Path = Path("/"), note: str = "") -> bool:

@@ -15,8 +15,16 @@ from kmend.reboot_systemd import RebootError, Systemd
 COUNTDOWN = datetime.timedelta(minutes=5)
 RETRY = datetime.timedelta(minutes=5)
 WALL = "The system reboots to complete a kernel update (kmend). Cancel with: kmend reboot cancel"
-_DPKG_LOCK = Path("var/lib/dpkg/lock-frontend")
+# fcntl(2) locks: dpkg's frontends hold the first, rpm's transactions (rpm, lib/rpmlock.cc) and libdnf5 the others.
+_LOCKS = (
+    "var/lib/dpkg/lock-frontend", "usr/lib/sysimage/rpm/.rpm.lock", "var/lib/rpm/.rpm.lock",
+    "var/lib/dnf/system-repo.lock",
+)  # fmt: skip
+# dnf 4 writes its process id instead (dnf/lock.py).
+_PID_FILES = ("var/lib/dnf/rpmdb_lock.pid", "var/cache/dnf/download_lock.pid", "var/cache/dnf/metadata_lock.pid")
 _KEXEC = "/sbin/kexec"
+# What Debian's initramfs-tools and dracut call it.
+_INITRDS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +69,22 @@ def look(root: Path, systemd: Systemd) -> Sight:
 
 
 def packages_busy(root: Path) -> bool:
-    """Whether some process holds dpkg's frontend lock."""
+    """Whether some process holds a lock of dpkg, rpm or dnf."""
+    return any(_locked(root / name) for name in _LOCKS) or any(_alive(root, name) for name in _PID_FILES)
+
+
+def _alive(root: Path, name: str) -> bool:
+    """Whether the process that a lock file names is there; a killed dnf leaves its file behind."""
     try:
-        with open(root / _DPKG_LOCK, "r+b") as file:
+        pid = (root / name).read_text().strip()
+    except OSError:
+        return False
+    return pid.isdigit() and (root / "proc" / pid).exists()
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with open(path, "r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return False
     except BlockingIOError:
@@ -110,7 +131,10 @@ def _load_kexec() -> bool:
     release = _next_release()
     if release is None:
         return False
-    argv = [_KEXEC, "-s", "-l", f"/boot/vmlinuz-{release}", f"--initrd=/boot/initrd.img-{release}", "--reuse-cmdline"]
+    initrd = next((path for path in (pattern.format(release) for pattern in _INITRDS) if Path(path).exists()), None)
+    if initrd is None:
+        return False
+    argv = [_KEXEC, "-s", "-l", f"/boot/vmlinuz-{release}", f"--initrd={initrd}", "--reuse-cmdline"]
     try:
         return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode == 0
     except OSError:

@@ -2,7 +2,8 @@
 """kmend reboot: look at, ask for, or drop the planned reboot."""
 
 import argparse
-from typing import Optional
+import datetime
+from typing import List, Optional
 
 from kmend import lock
 from kmend.agent import Agent, Planned
@@ -21,13 +22,25 @@ def run(agent: Agent, args: argparse.Namespace) -> Result:
         return _show(agent.reboots.status())
     agent.require_root(f"reboot {args.action}")
     with lock.held(agent.system, WAIT):
-        return _cancel(agent) if args.action == "cancel" else _schedule(agent)
+        return _cancel(agent) if args.action == "cancel" else _schedule(agent, args.if_needed)
 
 
-def _schedule(agent: Agent) -> Result:
+def _others(agent: Agent) -> List[str]:
+    """What else than a kernel asks for a reboot: live patches don't replace the C library."""
+    booted = agent.system.now() - datetime.timedelta(seconds=agent.system.uptime())
+    return agent.distro.reboot_packages(booted) if agent.distro else []
+
+
+def _schedule(agent: Agent, if_needed: bool) -> Result:
     found = survey(agent)
     release = found.pending.release if found.pending else None
-    reason = reboot_reason(found.coverage, release, found.state) or messages.REBOOT_FORCED_REASON
+    reason = reboot_reason(found.coverage, release, found.state)
+    if reason is None and if_needed:
+        others = _others(agent)
+        if not others:
+            return Result(0, None, [f"{messages.REBOOT_NOT_NEEDED}: {messages.REBOOT_NOT_NEEDED_WHY}"])
+        reason = messages.REBOOT_OTHERS.format(", ".join(others[:4]))
+    reason = reason or messages.REBOOT_FORCED_REASON
     planned = agent.reboots.schedule(agent.policy.reboot, reason, agent.system.now())
     agent.record("reboot scheduled", why=f"{stamp(planned.when)}: {reason}")
     return _show(planned)

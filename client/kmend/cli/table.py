@@ -78,6 +78,12 @@ VERBS: Tuple[Verb, ...] = (
         "What every hook and timer runs: subscribes to the running kernel's update package, applies what is newer, "
         "confirms what has proved healthy, and plans or cancels the fallback reboot. Safe to run at any time.",
     ),
+    Verb(
+        "mode", "apply updates by itself, or only on demand",
+        "auto: `kmend reconcile` applies updates; manual: it only reports them. Without an argument the mode is shown. "
+        "auto also has dnf-automatic ask kmend before a reboot, where it is set to reboot when needed.",
+        (Argument(("mode",), "the mode to set", {"nargs": "?", "default": "", "choices": ["", "auto", "manual"]}),),
+    ),
     Verb("hold", "let no new update go live", "Updates are still fetched and shown. What is live stays live."),
     Verb("unhold", "undo hold", "Lets updates go live again."),
     Verb(
@@ -100,6 +106,7 @@ VERBS: Tuple[Verb, ...] = (
         "reboot", "the planned fallback reboot",
         "status shows the plan, schedule plans one by policy, cancel drops it and skips that window.",
         (Argument(("action",), "what to do with it",
-                  {"nargs": "?", "default": "status", "choices": ["status", "schedule", "cancel"]}),),
+                  {"nargs": "?", "default": "status", "choices": ["status", "schedule", "cancel"]}),
+         Argument(("--if-needed",), "schedule: only if a kernel's fixes, or another package, need it", _STORE_TRUE)),
     ),
 )  # fmt: skip

@@ -3,11 +3,13 @@
 installation, but a missing or broken one must not stop the agent, so apt-cache answers the same question.
 """
 
+import datetime
 import os
 import re
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from kmend import flags
 from kmend.distro import aptget, changelog, changelog_files, kernels
 from kmend.distro.base import NetworkError, PackageState, PendingKernel, update_package_name
 from kmend.distro.run import Runner
@@ -60,6 +62,10 @@ class AptDistro:
                 changelog_files.drop_links(self._root)
                 return found
         return None
+
+    def reboot_packages(self, booted: datetime.datetime) -> List[str]:
+        """See `Distro`. Debian's packages say so themselves, in a list that a boot clears."""
+        return flags.other_entries(self._root)
 
     def update_package(self, release: str) -> PackageState:
         """See `Distro`."""

@@ -8,7 +8,7 @@
 import dataclasses
 import datetime
 import re
-from typing import Dict, Optional, Protocol
+from typing import Dict, List, Optional, Protocol
 
 from kmend.errors import KmendError
 from kmend.manifest import KernelId
@@ -74,6 +74,9 @@ class Distro(Protocol):
 
     def pending_cves(self, running_version: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
         """CVE id -> title of what `pending` fixes since `running_version`; None: no complete changelog at hand."""
+
+    def reboot_packages(self, booted: datetime.datetime) -> List[str]:
+        """Names of packages other than kernels that need a reboot, because they changed after `booted` (aware)."""
 
     def update_package(self, release: str) -> PackageState:
         """What is installed and what is offered of `kmend-patch-<release>`."""

@@ -4,12 +4,13 @@
 It asks the programs, not their Python bindings: those are made for one Python and one dnf, and dnf 5 has others.
 """
 
+import datetime
 import os
 import re
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from kmend.distro import dnfget, rpmkernels, updateinfo_files
+from kmend.distro import dnfget, needsrestarting, rpmkernels, updateinfo_files
 from kmend.distro.base import NetworkError, NoCandidateError, PackageManagerError, PackageState, PendingKernel
 from kmend.distro.imagebased import ImageBased, look
 from kmend.distro.run import Runner
@@ -62,6 +63,12 @@ class DnfDistro:
             return None
         return updateinfo_files.cves(self._root, self._run, running_version, pending)
 
+    def reboot_packages(self, booted: datetime.datetime) -> List[str]:
+        """See `Distro`. As `dnf needs-restarting -r` does it, kernels left out."""
+        names = [*needsrestarting.NAMES, *needsrestarting.configured(self._root)]
+        argv = rpmkernels.command(self._root, "-q", "--qf", needsrestarting.QUERY, "--whatprovides", *names)
+        return needsrestarting.newer(self._run(argv, {}).out, booted)
+
     def update_package(self, release: str) -> PackageState:
         """See `Distro`. What is offered is what dnf knows without asking the network."""
         name = rpm_name(release)
@@ -108,12 +115,12 @@ def _newest_line(out: str) -> Optional[str]:
 
 
 def rpm_name(release: str) -> str:
-    """`kmend-patch-<release>` with underscores for dashes, since rpm splits a package's name at these.
+    """`kmend-patch-<release>` with underscores for dashes and tildes, as the builder names its rpm.
 
     Raises:
         NoCandidateError: the release makes no package name.
     """
-    text = release.replace("-", "_")
+    text = re.sub(r"[-~]", "_", release)
     if not _RPM_NAME.match(text):
         raise NoCandidateError(
             f"no update package for kernel {release!r:.80}",

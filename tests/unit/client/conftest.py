@@ -35,6 +35,7 @@ class FakeDistro:
         self.offered: Optional[str] = None
         self.publish: Optional[Callable[[], object]] = None
         self.offline = False
+        self.others: List[str] = []
 
     def running_version(self, release: str) -> Optional[str]:
         return VERSION
@@ -44,6 +45,9 @@ class FakeDistro:
 
     def pending_cves(self, running_version: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
         return self.cves
+
+    def reboot_packages(self, booted: datetime.datetime) -> List[str]:
+        return self.others
 
     def update_package(self, release: str) -> PackageState:
         return PackageState(f"kmend-patch-{release}", None, self.offered)

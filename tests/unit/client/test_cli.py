@@ -11,6 +11,7 @@ import pytest
 
 from kmend.cli import messages
 from kmend.cli.main import build_parser, main, verb_names
+from kmend.distro import automatic
 from kmend.manifest import KernelId
 from kmend.policy import Policy
 from unit.client import updates
@@ -18,7 +19,7 @@ from unit.client.conftest import World
 from unit.client.simulator import OTHER_BUILD_ID, RELEASE, VERSION
 
 CLIENT = Path(__file__).resolve().parents[3] / "client"
-READ_ONLY = ["status", "list", "show", "cves", "uname", "check", "history", "metrics", "reboot"]
+READ_ONLY = ["status", "list", "show", "cves", "uname", "check", "history", "metrics", "reboot", "mode"]
 
 
 class Shell:
@@ -232,6 +233,44 @@ def test_reboot(shell: Shell) -> None:
     assert shell.run("status")[1].count("planned") == 1
     assert shell.run("reboot", "cancel")[1] == messages.REBOOT_CANCELLED + "\n"
     assert shell.run("reboot", "cancel")[1] == messages.NO_REBOOT + "\n"
+
+
+def test_reboot_if_needed(shell: Shell) -> None:
+    shell.world.publish()
+    assert shell.run("reconcile")[0] == 0
+    code, out, _ = shell.run("reboot", "schedule", "--if-needed")
+    assert code == 0 and messages.REBOOT_NOT_NEEDED in out and shell.world.reboots.planned is None
+    shell.world.distro.others = ["glibc"]
+    assert shell.json("reboot", "schedule", "--if-needed")[1]["reason"] == "glibc changed since the boot"
+    shell.world.distro.others = []
+    assert shell.json("reboot", "schedule")[1]["reason"] == messages.REBOOT_FORCED_REASON
+
+
+def test_reboot_if_needed_by_the_kernel(shell: Shell) -> None:
+    assert shell.json("reboot", "schedule", "--if-needed")[1]["reason"].startswith("4 CVEs")
+
+
+def test_mode(shell: Shell) -> None:
+    assert shell.json("mode") == (0, {"mode": "auto"})
+    assert shell.json("mode", "manual") == (0, {"mode": "manual", "dnf_automatic": ""})
+    assert shell.world.machine.path("etc/kmend/conf.d/90-mode.conf").read_text().endswith("mode = manual\n")
+    assert shell.json("mode", "auto")[1]["mode"] == "auto"
+
+
+def test_mode_that_another_file_decides(shell: Shell) -> None:
+    shell.world.machine.put("etc/kmend/conf.d/99-ours.conf", b"mode = manual\n")
+    assert shell.run("mode", "manual")[0] == 0
+    code, _, err = shell.run("mode", "auto")
+    assert code == 1 and "the mode is still manual" in err
+
+
+def test_mode_has_dnf_automatic_ask(shell: Shell) -> None:
+    config = b'[commands]\nreboot = when-needed\n# reboot_command = "shutdown -r +5"\n[emitters]\n'
+    shell.world.machine.put("etc/dnf/automatic.conf", config)
+    assert shell.json("mode", "auto")[1]["dnf_automatic"] == automatic.CONNECTED
+    assert shell.json("mode", "auto")[1]["dnf_automatic"] == ""
+    assert shell.json("mode", "manual")[1]["dnf_automatic"] == automatic.DISCONNECTED
+    assert shell.world.machine.path("etc/dnf/automatic.conf").read_bytes() == config
 
 
 def test_doctor(shell: Shell) -> None:

@@ -336,3 +336,30 @@ def test_windows_follow_summer_time(zone: str) -> None:
     env = {"TZ": zone, "PYTHONPATH": str(client), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "Sun 05:00 06:00\n" * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["var/lib/rpm/.rpm.lock", "usr/lib/sysimage/rpm/.rpm.lock", "var/lib/dnf/system-repo.lock"]
+)
+def test_rpm_and_dnf5_at_work(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    assert not reboot_fire.packages_busy(tmp_path)
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
+    argv = [sys.executable, "-c", f"{code}; sys.stdin.read()", str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout and holder.stdout.read(1) == b"1"
+        assert reboot_fire.packages_busy(tmp_path)
+        holder.stdin.close()
+        holder.wait()
+    assert not reboot_fire.packages_busy(tmp_path)
+
+
+def test_dnf4_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "var/lib/dnf/rpmdb_lock.pid"
+    path.parent.mkdir(parents=True)
+    path.write_text("4711\n")
+    assert not reboot_fire.packages_busy(tmp_path)  # left behind by one that was killed
+    (tmp_path / "proc/4711").mkdir(parents=True)
+    assert reboot_fire.packages_busy(tmp_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from integration import rpmworld
 from kernels import kernel_pair
 from kmend_builder.cli.options import default_cache
 from kmend_builder.kernel.acquire import acquire
@@ -22,6 +23,9 @@ from kmend_builder.progress import SilentProgress
 from support.buildcli import BuildCli, Done
 from support.fixes import CMDLINE, HYBLA, NOT_BUILT, VALUE, Edit, patch_text
 
+# Fixtures of the tests with rpm and dnf.
+workshop = rpmworld.workshop
+rpm_archive = rpmworld.rpm_archive
 MakePatch = Callable[..., Path]
 
 

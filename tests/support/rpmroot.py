@@ -38,6 +38,8 @@ class RpmRoot(AptRoot):
         root.write("etc/rpm/macros", MACROS)
         root.write("etc/dnf/dnf.conf", DNF_CONF)
         root.write("etc/os-release", OS_RELEASE)
+        # A plugin that keeps what was installed in a repository of its own, which is unsigned.
+        root.write("etc/dnf/plugins/local.conf", "[main]\nenabled=false\n")
         root.machine("rpm", "--initdb")
         return root
 
@@ -125,10 +127,13 @@ def boot_image(line: str) -> bytes:
 
 
 def kernel_core(
-    version: str, release: str, image: bytes = b"", build: str = "#1 SMP test", name: str = "kernel"
+    version: str, release: str, image: bytes = b"", build: str = "#1 SMP test", name: str = "kernel", uname: str = ""
 ) -> Rpm:
-    """A kernel-core package: `image` is the content of vmlinuz, by default only its head."""
-    uname = f"{version}-{release}.x86_64"
+    """A kernel-core package: `image` is the content of vmlinuz, by default only its head.
+
+    `uname` is for a kernel that runs here, which is not named as an RPM distribution names its own.
+    """
+    uname = uname or f"{version}-{release}.x86_64"
     vmlinuz = image or boot_image(f"{uname} (builder@example.org) {build}")
     provides = [
         f"{name} = {version}-{release}",

@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 PYTEST := PYTHONPATH=client:builder:tests:. $(PYTHON) -m pytest
-.PHONY: help setup demo test test-all check bench deb rpm clean
+.PHONY: help setup demo demo-dnf test test-all check bench deb rpm clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -13,6 +13,9 @@ setup: ## install Debian packages and the Python environment
 
 demo: setup ## real CVE fixes go live in a VM during apt full-upgrade
 	@demo/run
+
+demo-dnf: setup ## the same on a guest with dnf, during dnf upgrade
+	@demo/run dnf
 
 test: setup check ## everything but the slow matrix
 	@$(PYTEST) -m "not slow"

@@ -44,7 +44,7 @@ def prepare(pair: KernelPair, cache: Path, work: Path, progress: Progress) -> Ma
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     home = cache / "demo-keys"
-    publisher, distribution = _key(home / "publisher"), _key(home / "distribution")
+    publisher, distribution = key(home / "publisher"), key(home / "distribution")
     update, result = build_update(pair, cache, work / "run", home / "publisher", serial=1)
     kernel = acquire(pair.running.release, cache=cache, progress=progress)
     seed = work / "seed"
@@ -59,7 +59,7 @@ def prepare(pair: KernelPair, cache: Path, work: Path, progress: Progress) -> Ma
         make_archive(seed / "debian", [newer, meta], fingerprint=distribution, home=home / "distribution")
         (seed / "debian.gpg").write_bytes(export_public([distribution], home=home / "distribution"))
         metapackage(seed, pair.running.release, pair.running.version)
-    _add_probes(seed)
+    add_probes(seed)
     shutil.copyfile(client, seed / "kmend.deb")
     rootfs = build_rootfs(kernel.image_deb, cache, progress, flavour="full")
     image = seed_image(seed, work / "seed.img", SEED_MIB)
@@ -67,11 +67,11 @@ def prepare(pair: KernelPair, cache: Path, work: Path, progress: Progress) -> Ma
 
 
 def build_update(
-    pair: KernelPair, cache: Path, out: Path, home: Path, *, serial: int, fixes: Path = FIXES
+    pair: KernelPair, cache: Path, out: Path, home: Path, *, serial: int, fixes: Path = FIXES, kind: str = "deb"
 ) -> tuple[Path, dict[str, Any]]:
-    """`kmend-build run` over the fix list; the package and the result."""
+    """`kmend-build run` over the fix list; the package of that kind and the result."""
     argv = ["run", "--kernel", pair.running.release, "--fixes", str(fixes), "--upgrade-to", pair.next.version]
-    argv += ["--out", str(out), "--serial", str(serial), "--home", str(home), "--cache", str(cache)]
+    argv += ["--out", str(out), "--serial", str(serial), "--home", str(home), "--cache", str(cache), "--format", kind]
     kmend_build(*argv)
     result = json.loads((out / "result.json").read_text())
     if not result["package"]:
@@ -111,12 +111,14 @@ def kmend_build(*argv: str, quiet: bool = False) -> None:
         raise BuildError(f"kmend-build {argv[0]} ended with {done.returncode}", why=done.stderr or "see above")
 
 
-def _key(home: Path) -> str:
+def key(home: Path) -> str:
+    """The fingerprint of the key kept there; made at the first time."""
     known = list_keys(home=home) if home.is_dir() else ()
     return known[0].fingerprint if known else create_key("kmend demo", "demo@localhost", home=home, bits=3072)
 
 
-def _add_probes(seed: Path) -> None:
+def add_probes(seed: Path) -> None:
+    """The programs that show each bug."""
     for probe in PROBES.glob("*.py"):
         shutil.copy(probe, seed / probe.name)
     argv = ["gcc", "-O1", "-static", "-pthread", "-o", str(seed / "seccomp_tsync"), str(PROBES / "seccomp_tsync.c")]

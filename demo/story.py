@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What happens in the guest, told as it happens."""
 
+import argparse
 import sys
 import time
 
 from demo.archive import META, SUITE
+from demo.dnfmaterial import KERNELS, prepare_dnf
 from demo.material import ARCHIVE, Material, prepare
 from kernels import kernel_pair
 from kmend_builder.cli.options import default_cache
@@ -23,8 +25,21 @@ PROBES = (
 _APPLY_SECONDS = 120.0
 
 
+_REPOSITORY = f"""[kernels]
+name=the distribution's kernels
+baseurl=file:///seed/{KERNELS}
+gpgcheck=1
+repo_gpgcheck=1
+gpgkey=file:///seed/distribution.asc
+skip_if_unavailable=0
+"""
+
+
 class Story:
-    """One guest's way from vulnerable to fixed, checked at every step."""
+    """One guest's way from vulnerable to fixed, checked at every step. Its packages are Debian's."""
+
+    title = "a stock Debian guest"
+    command = "apt full-upgrade"
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
@@ -66,6 +81,10 @@ class Story:
         self.guest.run("apt-get -q update", timeout=120)
         self.guest.run("apt-get -q -y full-upgrade", timeout=600)
 
+    def history(self) -> str:
+        """What the package manager says it did; empty if the upgrade itself was told enough."""
+        return ""
+
     def wait_applied(self) -> None:
         """Until the agent has nothing more to do.
 
@@ -83,20 +102,50 @@ class Story:
         raise BuildError("no live patch became active", why=log.out + log.err)
 
 
-def tell(material: Material) -> None:
+class DnfStory(Story):
+    """The same on a guest whose kernels are RPM packages."""
+
+    title = "a guest with dnf"
+    command = "dnf upgrade"
+
+    def install_client(self) -> None:
+        """Debian's record of the kernel makes way for a package of the same files; then kmend is installed."""
+        release = self.guest.run("uname -r").out.strip()
+        self.guest.run("mkdir -p /etc/rpm && echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros")
+        self.guest.run("rpm --initdb && rpm --import /seed/distribution.asc && rpm -i /seed/userland.rpm")
+        # dpkg would ask whether the running kernel may go; its files are back with the next line
+        self.guest.run(f"rm -f /var/lib/dpkg/info/linux-image-{release}.*rm")
+        self.guest.run(f"dpkg --purge --force-depends linux-image-{release} && rpm -i /seed/running.rpm", timeout=300)
+        self.guest.put(_REPOSITORY.encode(), "/etc/yum.repos.d/kernels.repo")
+        self.guest.run(f"ln -s /seed/kmend-before {ARCHIVE}")
+        self.guest.run("dnf -q -y install /seed/kmend.rpm", timeout=300)
+
+    def upgrade(self) -> None:
+        """The publisher has published; a plain `dnf upgrade` brings kernel and update in one transaction."""
+        self.guest.run(f"ln -sfn /seed/kmend {ARCHIVE}")
+        self.guest.run("dnf -q -y --refresh upgrade", timeout=600)
+
+    def history(self) -> str:
+        """The packages of the last transaction."""
+        told = self.guest.run("dnf -q history info last").out
+        return told[told.index("Packages Altered:") :] if "Packages Altered:" in told else told
+
+
+def tell(material: Material, kind: type[Story] = Story) -> None:
     """Boot the guest and tell the story."""
     kernel = material.kernel
     with ColdGuest(material.rootfs, memory=1536, smp=2, seed=material.seed) as cold:
-        story = Story(cold.guest)
+        story = kind(cold.guest)
         guest = story.guest
-        story.say(f"a stock Debian guest runs {guest.run('uname -r').out.strip()} ({kernel.version})")
+        story.say(f"{story.title} runs {guest.run('uname -r').out.strip()} ({kernel.version})")
         boot_id = story.boot_id()
         story.install_client()
         story.say("vulnerable:")
         story.probe(fixed=False)
         guest.run("modprobe -r vxlan bridge")
-        story.say("apt full-upgrade brings the next kernel:")
+        story.say(f"{story.command} brings the next kernel:")
         story.upgrade()
+        story.show(story.history())
         story.wait_applied()
         story.say(f"upgraded; still running {guest.run('uname -r').out.strip()}, and fixed:")
         story.probe(fixed=True)
@@ -114,14 +163,18 @@ def tell(material: Material) -> None:
 
 
 def main() -> int:
-    """Prepare and tell; the exit code of `make demo`."""
+    """Prepare and tell; the exit code of `make demo` and `make demo-dnf`."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("family", nargs="?", choices=("apt", "dnf"), default="apt")
+    dnf = parser.parse_args().family == "dnf"
     started = time.monotonic()
     cache = default_cache()
     try:
-        material = prepare(kernel_pair(), cache, cache / "demo", make_progress())
+        make, place = (prepare_dnf, "demo-dnf") if dnf else (prepare, "demo")
+        material = make(kernel_pair(), cache, cache / place, make_progress())
         for fix in material.result["fixes"]:
             print(f"  {fix['verdict']:7} {fix['id']}  {fix['title']}")
-        tell(material)
+        tell(material, DnfStory if dnf else Story)
     except BuildError as error:
         print(f"demo: {error}", file=sys.stderr)
         if error.hint:

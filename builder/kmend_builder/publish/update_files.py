@@ -89,6 +89,8 @@ def _unpack(path: Path, archive: tarfile.TarFile, scratch: Path, documents: str)
     for member in archive:
         name = file_name(member)
         if member.isdir():
+            if member.mode & 0o7022 or (member.uid, member.gid) != (0, 0):
+                raise refused(path, f"/{name} is writable for others, or not root's", "directories are 0755 root")
             continue
         if not member.isreg() or member.mode & 0o7133 or (member.uid, member.gid) != (0, 0):
             raise refused(path, f"/{name} is a link, executable, writable, or not root's", "files are 0644 root")

@@ -87,6 +87,7 @@ def test_rebuilding_alone_does_no_harm(check: Callable[..., Admitted], make_upda
         (_write(MODULE, "another module"), "module is not the one"),
         (_link_module, "is a link"),
         (lambda tree: (tree / MODULE).chmod(0o755), "executable"),
+        (lambda tree: (tree / DIRECTORY).chmod(0o777), "writable for others"),
         (lambda tree: (tree / MODULE).unlink(), "unexpected or missing file"),
         (_write("etc/cron.d/evil", "* * * * * root true\n"), "unexpected or missing file"),
         (_write(f"{DIRECTORY}/other.ko", "x"), "unexpected or missing file"),

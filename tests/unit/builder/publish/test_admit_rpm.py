@@ -131,6 +131,7 @@ def test_update_with_other_files_is_refused(
         (("Requires: kmend", "Requires: kmend\nSupplements: bash"), "a tag that updates have not"),
         (("%attr(0644,root,root)", "%attr(0755,root,root)"), "executable"),
         (("%attr(0644,root,root)", "%attr(0644,nobody,root)"), "not root's|other owners"),
+        (("%dir %attr(0755,", "%dir %attr(0777,"), "writable for others"),
         (("%files", "%files\n%ghost /etc/passwd"), "other files|unexpected"),
     ],
 )

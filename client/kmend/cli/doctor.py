@@ -3,29 +3,30 @@
 
 import argparse
 import re
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
-from kmend import kernel
+from kmend import kernel, setup
 from kmend.agent import Agent
 from kmend.cli.result import Result
 from kmend.errors import KmendError
 from kmend.gpg import KeyringVerifier, find_program
 from kmend.report import COVERED, ERROR, UNSUPPORTED
 
-# (good?, what was found, hint)
-Check = Tuple[bool, str, str]
+# (good?, what was found, hint); None: not configured, which may be as it should.
+Check = Tuple[Optional[bool], str, str]
+_WORDS = {True: "ok  ", False: "BAD ", None: "--  "}
 
 
 def run(agent: Agent, args: argparse.Namespace) -> Result:
-    """See cli/table.py. Ends with 0 when all is well, 7 for an unfit kernel, 1 for anything else."""
+    """See cli/table.py. Ends with 0 when nothing is wrong, 7 for an unfit kernel, 1 for anything else."""
     agent.require_root("doctor")
     found = [(name, *_guarded(check, agent)) for name, check in CHECKS]
     lines: List[str] = []
     for name, good, text, hint in found:
-        lines.append(f"{'ok  ' if good else 'BAD '} {name:<10} {text}")
+        lines.append(f"{_WORDS[good]} {name:<10} {text}")
         if not good and hint:
             lines.append(f"     hint: {hint}")
-    bad = [name for name, good, _, _ in found if not good]
+    bad = [name for name, good, _, _ in found if good is False]
     code = COVERED if not bad else (UNSUPPORTED if "kernel" in bad else ERROR)
     data = [{"check": name, "good": good, "found": text, "hint": hint} for name, good, text, hint in found]
     return Result(code, data, lines)
@@ -59,9 +60,7 @@ def _lockdown(agent: Agent) -> Check:
     text = agent.system.read_text("sys/kernel/security/lockdown") or ""
     match = re.search(r"\[(\w+)\]", text)
     mode = match.group(1) if match else "none"
-    enforced = (agent.system.read_text("sys/module/module/parameters/sig_enforce") or "N").strip()
-    signed = mode != "none" or enforced == "Y"
-    return True, f"{mode}, signed modules only: {'yes' if signed else 'no'}", ""
+    return True, f"{mode}, signed modules only: {'yes' if setup.signatures_required(agent) else 'no'}", ""
 
 
 def _keys(agent: Agent) -> Check:
@@ -73,9 +72,12 @@ def _verifier(agent: Agent) -> Check:
     return True, find_program(), ""
 
 
-def _packages(agent: Agent) -> Check:
-    found = agent.distro is not None
-    return found, "package manager found" if found else "no package manager kmend knows", "use kmend apply PATH"
+def _setup(check: Callable[[Agent], setup.Finding]) -> Callable[[Agent], Check]:
+    def run_it(agent: Agent) -> Check:
+        found = check(agent)
+        return found.good, found.text, found.hint
+
+    return run_it
 
 
 def _state(agent: Agent) -> Check:
@@ -96,7 +98,13 @@ CHECKS: Tuple[Tuple[str, Callable[[Agent], Check]], ...] = (
     ("lockdown", _lockdown),
     ("keys", _keys),
     ("verifier", _verifier),
-    ("packages", _packages),
+    ("packages", _setup(setup.packages)),
+    ("source", _setup(setup.source)),
+    ("hooks", _setup(setup.hooks)),
+    ("units", _setup(setup.units)),
+    ("upgrades", _setup(setup.upgrades)),
+    ("advisories", _setup(setup.advisories)),
+    ("secureboot", _setup(setup.secure_boot)),
     ("state", _state),
     ("log", _log),
 )

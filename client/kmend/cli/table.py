@@ -96,7 +96,9 @@ VERBS: Tuple[Verb, ...] = (
     ),
     Verb(
         "doctor", "check that this machine can be live patched",
-        "Checks kernel, keys, signature tool, package manager, state directory and lockdown, and says what to do.",
+        "Checks kernel, keys, signature tool, package manager, repository, hooks, units, automatic upgrades, "
+        "advisories, Secure Boot and state directory, and says what to do. `--` marks what is not configured and need "
+        "not be.",
     ),
     Verb(
         "metrics", "numbers for Prometheus",

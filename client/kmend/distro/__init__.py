@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from kmend.distro.base import Distro, PackageManagerError
+from kmend.distro.base import APT, DNF, Distro, PackageManagerError
 from kmend.distro.run import Runner, run
 from kmend.errors import KmendError
 
-APT, DNF = "apt", "dnf"
 _DPKG = "var/lib/dpkg/status"
 _RPM = ("usr/lib/sysimage/rpm", "var/lib/rpm", "usr/share/rpm")
 _IMAGES = ("boot/vmlinuz-{}", "usr/lib/modules/{}/vmlinuz", "lib/modules/{}/vmlinuz")

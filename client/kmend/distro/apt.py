@@ -11,7 +11,7 @@ from typing import Dict, List, Optional
 
 from kmend import flags
 from kmend.distro import aptget, changelog, changelog_files, kernels
-from kmend.distro.base import NetworkError, PackageState, PendingKernel, update_package_name
+from kmend.distro.base import APT, NetworkError, PackageState, PendingKernel, update_package_name
 from kmend.distro.run import Runner
 from kmend.distro.run import run as run_program
 from kmend.manifest import KernelId
@@ -27,6 +27,8 @@ _LOCK_TIMEOUT = 600
 
 class AptDistro:
     """A Debian or Ubuntu machine; `root` and `run` are replaced in tests."""
+
+    family = APT
 
     def __init__(self, root: Path = Path("/"), run: Runner = run_program) -> None:
         self._root = root

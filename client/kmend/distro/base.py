@@ -13,6 +13,7 @@ from typing import Dict, List, Optional, Protocol
 from kmend.errors import KmendError
 from kmend.manifest import KernelId
 
+APT, DNF = "apt", "dnf"
 # What dpkg accepts in a name. It must not end in "-" or "+" either: to apt-get "x-" means "remove x".
 _DEB_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9]\Z")
 
@@ -64,7 +65,9 @@ class PackageState:
 
 
 class Distro(Protocol):
-    """The package manager of a machine, as far as kmend needs it."""
+    """The package manager of a machine, as far as kmend needs it; `family` is apt or dnf."""
+
+    family: str
 
     def running_version(self, release: str) -> Optional[str]:
         """The package version of the kernel `release`; of the running build if that is the running release."""

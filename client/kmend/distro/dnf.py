@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from kmend.distro import dnfget, needsrestarting, rpmkernels, updateinfo_files
-from kmend.distro.base import NetworkError, NoCandidateError, PackageManagerError, PackageState, PendingKernel
+from kmend.distro.base import DNF, NetworkError, NoCandidateError, PackageManagerError, PackageState, PendingKernel
 from kmend.distro.imagebased import ImageBased, look
 from kmend.distro.run import Runner
 from kmend.distro.run import run as run_program
@@ -22,6 +22,8 @@ _RPM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+]*\Z")
 
 class DnfDistro:
     """A machine whose packages are rpm's; `root` and `run` are replaced in tests."""
+
+    family = DNF
 
     def __init__(self, root: Path = Path("/"), run: Runner = run_program) -> None:
         self._root = root

@@ -27,6 +27,8 @@ PENDING = PendingKernel("6.1.0-54-cloud-amd64", "6.1.190-1", START - datetime.ti
 class FakeDistro:
     """A package manager; `publish` is what subscribe() does."""
 
+    family = "apt"
+
     def __init__(self) -> None:
         self.pending: Optional[PendingKernel] = PENDING
         self.cves: Optional[Dict[str, str]] = {

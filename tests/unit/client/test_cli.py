@@ -274,8 +274,12 @@ def test_mode_has_dnf_automatic_ask(shell: Shell) -> None:
 
 
 def test_doctor(shell: Shell) -> None:
+    for name in ("etc/apt/apt.conf.d/60kmend", "usr/lib/kmend/apt-hook"):
+        shell.world.machine.put(name, b"")
     code, value = shell.json("doctor")
-    assert code == 0 and all(item["good"] for item in value)
+    assert code == 0 and [item["check"] for item in value if item["good"] is False] == []
+    assert {item["check"] for item in value if item["good"] is None} == {"source", "units"}
+    assert "--   source" in shell.run("doctor")[1]
     shell.world.machine.path("usr/share/keyrings/kmend-archive-keyring.gpg").unlink()
     code, out, _ = shell.run("doctor")
     assert code == 1 and "BAD  keys" in out

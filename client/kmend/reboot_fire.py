@@ -3,25 +3,18 @@
 
 import dataclasses
 import datetime
-import fcntl
 import shlex
 import subprocess
 from pathlib import Path
 from typing import Optional
 
+from kmend.distro.locks import packages_busy
 from kmend.manifest import KernelId
 from kmend.reboot_systemd import RebootError, Systemd
 
 COUNTDOWN = datetime.timedelta(minutes=5)
 RETRY = datetime.timedelta(minutes=5)
 WALL = "The system reboots to complete a kernel update (kmend). Cancel with: kmend reboot cancel"
-# fcntl(2) locks: dpkg's frontends hold the first, rpm's transactions (rpm, lib/rpmlock.cc) and libdnf5 the others.
-_LOCKS = (
-    "var/lib/dpkg/lock-frontend", "usr/lib/sysimage/rpm/.rpm.lock", "var/lib/rpm/.rpm.lock",
-    "var/lib/dnf/system-repo.lock",
-)  # fmt: skip
-# dnf 4 writes its process id instead (dnf/lock.py).
-_PID_FILES = ("var/lib/dnf/rpmdb_lock.pid", "var/cache/dnf/download_lock.pid", "var/cache/dnf/metadata_lock.pid")
 _KEXEC = "/sbin/kexec"
 # What Debian's initramfs-tools and dracut call it.
 _INITRDS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img")
@@ -66,31 +59,6 @@ def look(root: Path, systemd: Systemd) -> Sight:
     planned = systemd.scheduled()
     other = f"a {planned[0]} is already scheduled for {planned[1].isoformat()}" if planned else ""
     return Sight(packages_busy(root), held[0] if held else "", other)
-
-
-def packages_busy(root: Path) -> bool:
-    """Whether some process holds a lock of dpkg, rpm or dnf."""
-    return any(_locked(root / name) for name in _LOCKS) or any(_alive(root, name) for name in _PID_FILES)
-
-
-def _alive(root: Path, name: str) -> bool:
-    """Whether the process that a lock file names is there; a killed dnf leaves its file behind."""
-    try:
-        pid = (root / name).read_text().strip()
-    except OSError:
-        return False
-    return pid.isdigit() and (root / "proc" / pid).exists()
-
-
-def _locked(path: Path) -> bool:
-    try:
-        with open(path, "r+b") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
 
 
 def begin(

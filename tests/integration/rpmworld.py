@@ -30,6 +30,8 @@ META = Rpm("kernel", "6.12.0", "110.2.el10")
 RELEASE = Rpm("testing-release", "10", "1", provides=["system-release = 10"], arch="noarch")
 FIRST, SECOND = (update(HOST, "6.12.0", f"110.2.el10^{n}", {"manifest.json": b"%d" % n}, BUILD_ID) for n in (1, 2))
 OF_MIDDLE = update("6.12.0-101.el10.x86_64", "6.12.0", "110.2.el10^1", {"manifest.json": b"m"}, "cd" * 20)
+BASE = [RUNNING, MIDDLE, NEWEST, META, *LIBRARY, *BYSTANDER, RELEASE]
+OURS = [FIRST, SECOND, OF_MIDDLE]
 ADVISORIES = [
     Advisory("TEST-1", RUNNING, ["CVE-2026-10000"]),
     Advisory("TEST-2", MIDDLE, ["CVE-2026-10001"]),
@@ -49,15 +51,12 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 @pytest.fixture(scope="session")
 def rpm_archive(workshop: Workshop) -> dict[str, Path]:
     """Package files by NAME-VERSION-RELEASE. Repositories: `base`, `kmend` (both updates), `first` (the first)."""
-    base = [RUNNING, MIDDLE, NEWEST, META, *LIBRARY, *BYSTANDER, RELEASE]
-    ours = [FIRST, SECOND, OF_MIDDLE]
-    files = dict(
-        zip((f"{rpm.name}-{rpm.version}-{rpm.release}" for rpm in [*base, *ours]), workshop.build(*base, *ours))
-    )
+    names = [f"{rpm.name}-{rpm.version}-{rpm.release}" for rpm in (*BASE, *OURS)]
+    files = dict(zip(names, workshop.build(*BASE, *OURS)))
     places = list(files.values())
-    workshop.publish("base", places[: len(base)], ADVISORIES)
-    workshop.publish("kmend", places[len(base) :], [OUR_ADVISORY])
-    workshop.publish("first", [places[len(base)]])
+    workshop.publish("base", places[: len(BASE)], ADVISORIES)
+    workshop.publish("kmend", places[len(BASE) :], [OUR_ADVISORY])
+    workshop.publish("first", [places[len(BASE)]])
     return files
 
 

@@ -28,7 +28,9 @@ EMAIL = "rpm@example.org"
 
 
 class RpmRoot(AptRoot):
-    """An unpacked root directory whose packages are rpm's."""
+    """An unpacked root directory whose packages are rpm's; `program` is its dnf."""
+
+    program = "dnf"
 
     @classmethod
     def make(cls, path: Path, suite: str = DNF4) -> "RpmRoot":

@@ -6,9 +6,11 @@ does it. Both versions print the same table, one column narrower than what they 
 """
 
 import re
+import time
 from pathlib import Path
-from typing import Dict, List, Tuple, Type
+from typing import Callable, Dict, List, Optional, Tuple, Type
 
+from kmend.distro import locks
 from kmend.distro.base import (
     LockedError,
     NetworkError,
@@ -33,6 +35,9 @@ _GPGCHECK = f"--setopt={REPOSITORY}.gpgcheck=1"
 _ROW = re.compile(r"^ ([^\s:]+)(?:\s|$)")
 _REPLACING = re.compile(r"^\s+replacing\s+(\S+)", re.M)
 _SECTION = re.compile(r"^[A-Z][^:]*:$")
+# Seconds. dnf still has its locks when its hook has started us.
+PATIENCE = 600.0
+_STEP = 1.0
 _END = re.compile(r"^(?:Transaction Summary|$)")
 
 # In this order: a bad signature also makes dnf say that metadata could not be downloaded.
@@ -126,8 +131,38 @@ def _require_only(name: str, changed: List[str]) -> None:
         )
 
 
+def wait(root: Path, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait until no other package manager is at work; the hook that has us run is part of one.
+
+    Asked for here, because libdnf5 would wait for ever, `exit_on_lock` or not.
+
+    Raises:
+        LockedError: it takes longer than `patience` seconds.
+    """
+    left = patience
+    while locks.rpm_busy(root):
+        if left <= 0:
+            raise LockedError(
+                "not asking for updates",
+                why=f"another package manager has been at work for {patience:.0f} s",
+                hint="kmend tries again by itself",
+            )
+        sleep(_STEP)
+        left -= _STEP
+
+
+def refresh(argv: List[str], run: Runner) -> Optional[PackageManagerError]:
+    """Fetch the index; gives the error instead of raising it: the package may be at hand all the same.
+
+    Here dnf may also take the key that the repository's own file names (`gpgkey`). In the trial it may not, and
+    would call the index badly signed.
+    """
+    done = run([*argv, "-y", "--refresh", "makecache"], _ENVIRONMENT)
+    return None if done.returncode == 0 else classify("can't refresh the kmend repository", done)
+
+
 def install(name: str, installed: bool, *, root: Path, run: Runner) -> None:
-    """Install the package `name`, or upgrade it if it is `installed`, and nothing else; never waits for a lock.
+    """Install the package `name`, or upgrade it if it is `installed`, and nothing else; waits `PATIENCE` at most.
 
     Raises:
         LockedError, NetworkError, UnauthenticatedError, NoCandidateError, UnwantedChangeError, PackageManagerError.
@@ -136,11 +171,16 @@ def install(name: str, installed: bool, *, root: Path, run: Runner) -> None:
     # `install` leaves an older version alone unless dnf is set to insist on the best.
     verb = "upgrade" if installed else "install"
     argv = [program(root), *_OPTIONS, *own_repository(root)]
-    trial = run([*argv, "--refresh", "--assumeno", verb, name], _ENVIRONMENT)
+    wait(root, PATIENCE)
+    stale = refresh(argv, run)
+    trial = run([*argv, "--assumeno", verb, name], _ENVIRONMENT)
     changed = changes(trial.out)
     if trial.returncode and not changed:
-        raise classify(what, trial)
+        # "No such package" means little when its repository could not be read a moment ago.
+        raise stale or classify(what, trial)
     if not changed:
+        if stale:
+            raise stale
         return
     _require_only(name, changed)
     done = run([*argv, "-y", verb, name], _ENVIRONMENT)

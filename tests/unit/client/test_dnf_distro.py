@@ -91,6 +91,8 @@ class Machine:
             rows = self.owners.get(argv[-1], [])
             return Finished(0 if rows else 1, "".join(rows) or f"file {argv[-1]} is not owned by any package\n", "")
         words = [argv[0], *argv[1:]]
+        if argv[-1] == "makecache":
+            return self.answers.get("makecache", Finished(0, "", ""))
         for key, answer in self.answers.items():
             if all(word in words for word in key.split()):
                 return answer
@@ -188,7 +190,8 @@ def test_update_package(machine: Machine) -> None:
 
 
 def verbs(machine: Machine) -> List[str]:
-    return [" ".join(argv[-2:]) for argv in machine.calls if argv[0] == "dnf"]
+    """What dnf was asked for, but for refreshing its index."""
+    return [" ".join(argv[-2:]) for argv in machine.calls if argv[0] == "dnf" and argv[-1] != "makecache"]
 
 
 @pytest.mark.parametrize("table", [DNF4, DNF5], ids=["dnf4", "dnf5"])
@@ -215,13 +218,25 @@ def test_subscribe_changes_nothing_else(machine: Machine, table: str) -> None:
     machine.answers["--assumeno"] = Finished(1, replacing + ABORTED, "")
     with pytest.raises(UnwantedChangeError, match="bystander"):
         machine.distro.subscribe(OLD)
-    assert not any("-y" in argv for argv in machine.calls)
+    assert not any("-y" in argv and argv[-1] == PATCH for argv in machine.calls)
 
 
 def test_subscribe_when_up_to_date(machine: Machine) -> None:
     machine.answers["--assumeno"] = Finished(0, NOTHING, "")
     machine.distro.subscribe(OLD)
-    assert not any("-y" in argv for argv in machine.calls)
+    assert verbs(machine) == [f"install {PATCH}"]
+    # Whether more is known elsewhere is what could not be found out.
+    machine.answers["makecache"] = Finished(1, "", "Curl error (7): Couldn't connect to server")
+    with pytest.raises(NetworkError):
+        machine.distro.subscribe(OLD)
+
+
+def test_subscribe_with_the_package_at_hand(machine: Machine) -> None:
+    machine.answers["makecache"] = Finished(1, "", "Curl error (7): Couldn't connect to server")
+    machine.answers["--assumeno"] = Finished(1, DNF4.format(PATCH) + ABORTED, "")
+    machine.answers["-y"] = Finished(0, "Complete!\n", "")
+    machine.distro.subscribe(OLD)
+    assert verbs(machine) == [f"install {PATCH}"] * 2
 
 
 def test_subscribe_offline(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +271,20 @@ def test_every_failure_has_a_type(machine: Machine, said: str, kind: Type[Packag
     with pytest.raises(kind) as caught:
         machine.distro.subscribe(OLD)
     assert type(caught.value) is kind and caught.value.why and caught.value.hint
+
+
+def test_waits_for_the_package_manager_that_started_it(machine: Machine) -> None:
+    machine.put("var/lib/dnf/rpmdb_lock.pid", b"4711")
+    machine.put("proc/4711/stat", b"")
+    slept: List[float] = []
+    with pytest.raises(LockedError, match="at work for 5 s"):
+        dnfget.wait(machine.root, 5.0, slept.append)
+    assert sum(slept) == 5.0
+
+    def finish(_: float) -> None:
+        (machine.root / "var/lib/dnf/rpmdb_lock.pid").unlink()
+
+    dnfget.wait(machine.root, 5.0, finish)
 
 
 def test_no_dnf(machine: Machine) -> None:

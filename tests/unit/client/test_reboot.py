@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Sequence
 import pytest
 
 from kmend import reboot, reboot_fire
+from kmend.distro import locks
 from kmend.errors import UsageError
 from kmend.reboot_systemd import Done, RebootError, Systemd
 from kmend.reboot_window import GRACE, MARGIN, RebootPolicy, next_window, offset, parse_window, plan
@@ -345,21 +346,21 @@ def test_rpm_and_dnf5_at_work(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.parent.mkdir(parents=True)
     path.write_text("")
-    assert not reboot_fire.packages_busy(tmp_path)
+    assert not locks.packages_busy(tmp_path)
     code = "import fcntl, sys, time; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
     argv = [sys.executable, "-c", f"{code}; sys.stdin.read()", str(path)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin and holder.stdout and holder.stdout.read(1) == b"1"
-        assert reboot_fire.packages_busy(tmp_path)
+        assert locks.packages_busy(tmp_path)
         holder.stdin.close()
         holder.wait()
-    assert not reboot_fire.packages_busy(tmp_path)
+    assert not locks.packages_busy(tmp_path)
 
 
 def test_dnf4_at_work(tmp_path: Path) -> None:
     path = tmp_path / "var/lib/dnf/rpmdb_lock.pid"
     path.parent.mkdir(parents=True)
     path.write_text("4711\n")
-    assert not reboot_fire.packages_busy(tmp_path)  # left behind by one that was killed
+    assert not locks.packages_busy(tmp_path)  # left behind by one that was killed
     (tmp_path / "proc/4711").mkdir(parents=True)
-    assert reboot_fire.packages_busy(tmp_path)
+    assert locks.packages_busy(tmp_path)

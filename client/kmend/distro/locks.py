@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether a package manager is at work, by the locks it holds."""
+
+import fcntl
+from pathlib import Path
+from typing import Iterable
+
+_DPKG = ("var/lib/dpkg/lock-frontend",)
+# fcntl(2) locks: rpm's transactions (rpm, lib/rpmlock.cc) hold the first two, libdnf5 the last.
+_RPM = ("usr/lib/sysimage/rpm/.rpm.lock", "var/lib/rpm/.rpm.lock", "var/lib/dnf/system-repo.lock")
+# dnf 4 writes its process id instead (dnf/lock.py).
+_PID_FILES = ("var/lib/dnf/rpmdb_lock.pid", "var/cache/dnf/download_lock.pid", "var/cache/dnf/metadata_lock.pid")
+
+
+def packages_busy(root: Path) -> bool:
+    """Whether some process holds a lock of dpkg, rpm or dnf."""
+    return _any_locked(root, _DPKG) or rpm_busy(root)
+
+
+def rpm_busy(root: Path) -> bool:
+    """Whether some process holds a lock of rpm or dnf."""
+    return _any_locked(root, _RPM) or any(_alive(root, name) for name in _PID_FILES)
+
+
+def _any_locked(root: Path, names: Iterable[str]) -> bool:
+    return any(_locked(root / name) for name in names)
+
+
+def _alive(root: Path, name: str) -> bool:
+    """Whether the process that a lock file names is there; a killed dnf leaves its file behind."""
+    try:
+        pid = (root / name).read_text().strip()
+    except OSError:
+        return False
+    return pid.isdigit() and (root / "proc" / pid).exists()
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with open(path, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False

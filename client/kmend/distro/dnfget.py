@@ -35,8 +35,10 @@ _GPGCHECK = f"--setopt={REPOSITORY}.gpgcheck=1"
 _ROW = re.compile(r"^ ([^\s:]+)(?:\s|$)")
 _REPLACING = re.compile(r"^\s+replacing\s+(\S+)", re.M)
 _SECTION = re.compile(r"^[A-Z][^:]*:$")
-# Seconds. dnf still has its locks when its hook has started us.
+# Seconds. dnf still has its locks when its hook has started us. Where an update is installed there is something to
+# apply, which must not wait for somebody else's long transaction.
 PATIENCE = 600.0
+PATIENCE_INSTALLED = 20.0
 _STEP = 1.0
 _END = re.compile(r"^(?:Transaction Summary|$)")
 
@@ -171,7 +173,7 @@ def install(name: str, installed: bool, *, root: Path, run: Runner) -> None:
     # `install` leaves an older version alone unless dnf is set to insist on the best.
     verb = "upgrade" if installed else "install"
     argv = [program(root), *_OPTIONS, *own_repository(root)]
-    wait(root, PATIENCE)
+    wait(root, PATIENCE_INSTALLED if installed else PATIENCE)
     stale = refresh(argv, run)
     trial = run([*argv, "--assumeno", verb, name], _ENVIRONMENT)
     changed = changes(trial.out)

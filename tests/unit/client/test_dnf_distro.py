@@ -287,6 +287,16 @@ def test_waits_for_the_package_manager_that_started_it(machine: Machine) -> None
     dnfget.wait(machine.root, 5.0, finish)
 
 
+def test_what_is_installed_does_not_wait_long(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: List[float] = []
+    monkeypatch.setattr(dnfget, "wait", lambda root, patience: waited.append(patience))
+    machine.answers["--assumeno"] = Finished(0, NOTHING, "")
+    machine.distro.subscribe(OLD)
+    machine.answers[f"rpm {PATCH}"] = Finished(0, "6.12.0-110.2.el10^1\n", "")
+    machine.distro.subscribe(OLD)
+    assert waited == [dnfget.PATIENCE, dnfget.PATIENCE_INSTALLED] and waited[1] <= 30
+
+
 def test_no_dnf(machine: Machine) -> None:
     (machine.root / "usr/bin/dnf").unlink()
     with pytest.raises(PackageManagerError, match="no dnf"):

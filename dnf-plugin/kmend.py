@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from typing import Any, Callable, Dict, List, Optional, Set
 
 import dnf
@@ -98,8 +99,12 @@ class KmendPlugin(dnf.Plugin):  # type: ignore[misc] # dnf has no types
     @harmless
     def transaction(self) -> None:
         """Hand the note over."""
-        text = json.dumps(self._records)
-        subprocess.run([HOOK, "dnf4"], input=text.encode(), timeout=_TIMEOUT, check=False)
+        # Not through a pipe: a hook that ends without reading it would raise SIGPIPE, which ends the process while
+        # rpm's handler for it is in place (rpm, rpmio/rpmsq.c).
+        with tempfile.TemporaryFile() as file:
+            file.write(json.dumps(self._records).encode())
+            file.seek(0)
+            subprocess.run([HOOK, "dnf4"], stdin=file, timeout=_TIMEOUT, check=False)
 
 
 def _subscribed() -> bool:

@@ -13,7 +13,7 @@ from integration.aptroot import Done, run
 from integration.rpmworld import NAME, NEW
 from support.rpmroot import DNF5, RpmRoot, Workshop
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 HOOK = "usr/lib/kmend/dnf5-hook"
 KERNELS = ["kernel-core-6.12.0-100.el10", f"kernel-core-{NEW}"]

@@ -31,7 +31,7 @@ from unit.client.simulator import BUILD_ID as SIMULATED_ID
 from unit.client.simulator import RELEASE, VERSION
 from unit.client.updates import Key
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 PROGRAM = {DNF4: "dnf", DNF5: "dnf5"}
 SECOND = "6.12.0-110.2.el10^2"

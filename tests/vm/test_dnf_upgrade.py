@@ -26,6 +26,8 @@ AUTOMATIC = """[commands]
 upgrade_type = security
 download_updates = yes
 apply_updates = yes
+[emitters]
+emit_via = stdio
 """
 
 

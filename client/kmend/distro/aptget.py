@@ -16,6 +16,7 @@ from kmend.distro.base import (
     PackageManagerError,
     UnauthenticatedError,
     UnwantedChangeError,
+    require_only,
 )
 from kmend.distro.run import Finished, Runner
 
@@ -118,16 +119,6 @@ def simulated_changes(out: str) -> List[str]:
     return sorted(set(_ACTION.findall(out)))
 
 
-def _require_only(name: str, changes: List[str]) -> None:
-    others = [package for package in changes if package != name]
-    if others:
-        raise UnwantedChangeError(
-            f"{name} not installed",
-            why=f"apt-get would also change {', '.join(others[:5])}",
-            hint=f"install it yourself when you are ready: apt-get install {name}",
-        )
-
-
 def install(name: str, *, root: Path, run: Runner, lock_timeout: int) -> None:
     """Install or upgrade the package `name` and nothing else; waits `lock_timeout` seconds for dpkg's lock.
 
@@ -147,7 +138,7 @@ def install(name: str, *, root: Path, run: Runner, lock_timeout: int) -> None:
         if stale:
             raise stale
         return
-    _require_only(name, changes)
+    require_only(name, changes, "apt-get")
     done = run(["apt-get", "-q", *options, "install", name], _ENVIRONMENT)
     if done.returncode:
         raise classify(what, done)

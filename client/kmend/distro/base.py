@@ -93,6 +93,21 @@ class Distro(Protocol):
         """
 
 
+def require_only(name: str, changes: List[str], program: str) -> None:
+    """The changes that `program` would make must be that package's alone.
+
+    Raises:
+        UnwantedChangeError: there are others.
+    """
+    others = [package for package in changes if package != name]
+    if others:
+        raise UnwantedChangeError(
+            f"{name} not installed",
+            why=f"{program} would also change {', '.join(others[:5])}",
+            hint=f"install it yourself when you are ready: {program} install {name}",
+        )
+
+
 def update_package_name(release: str) -> str:
     """`kmend-patch-<release>`, refused when that is no package name (it ends up in an argument list)."""
     name = f"kmend-patch-{release}"

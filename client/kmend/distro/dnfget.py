@@ -18,6 +18,7 @@ from kmend.distro.base import (
     PackageManagerError,
     UnauthenticatedError,
     UnwantedChangeError,
+    require_only,
 )
 from kmend.distro.run import Finished, Runner
 
@@ -123,16 +124,6 @@ def changes(out: str) -> List[str]:
     return sorted(found)
 
 
-def _require_only(name: str, changed: List[str]) -> None:
-    others = [package for package in changed if package != name]
-    if others:
-        raise UnwantedChangeError(
-            f"{name} not installed",
-            why=f"dnf would also change {', '.join(others[:5])}",
-            hint=f"install it yourself when you are ready: dnf install {name}",
-        )
-
-
 def wait(root: Path, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait until no other package manager is at work; the hook that has us run is part of one.
 
@@ -184,7 +175,7 @@ def install(name: str, installed: bool, *, root: Path, run: Runner) -> None:
         if stale:
             raise stale
         return
-    _require_only(name, changed)
+    require_only(name, changed, "dnf")
     done = run([*argv, "-y", verb, name], _ENVIRONMENT)
     if done.returncode:
         raise classify(what, done)

@@ -50,16 +50,10 @@ def with_their_callers(
         Refused: NO_ENTRY; a caller was not found in any unit, or there are too many.
     """
     known: dict[str, _Stuck] = {}
-    held: set[str] = set()
-    while fresh := [stuck for stuck in _stuck(results, shipped) if stuck.atom.name not in known.keys() | held]:
-        for stuck in fresh:
-            holders = [place for users in stuck.users.values() for place in users.holders]
-            if holders:
-                held.add(stuck.atom.name)
-            else:
-                known[stuck.atom.name] = stuck
-        if held:
+    while fresh := [stuck for stuck in _stuck(results, shipped) if stuck.atom.name not in known]:
+        if any(users.holders for stuck in fresh for users in stuck.users.values()):
             return results
+        known |= {stuck.atom.name: stuck for stuck in fresh}
         results = results + compare(_other_units(fresh, results, naming))
         carry = frozenset(name for stuck in known.values() for name in stuck.called)
         results = [dataclasses.replace(result, carry=carry) for result in results]

@@ -6,7 +6,7 @@ function are in its unit, those of a global one are looked for in everything tha
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout, Target
@@ -69,29 +69,32 @@ def callers(layout: Layout) -> dict[Atom, set[Atom] | None]:
     which are not looked at here.
     """
     found: dict[Atom, set[Atom] | None] = defaultdict(set)
-    for user in layout.atoms:
-        section = user.section.name
-        if section in TABLES or section.startswith(_EXPORTS):
+    for user, reloc, target, atom in _references(layout):
+        if user.section.name.startswith(_EXPORTS):
             continue
-        for reloc in user.relocs:
-            target = layout.target(user.section, reloc)
-            atom = target.atom
-            if atom is None or atom is user or atom.kind is not Kind.FUNCTION:
-                continue
-            known = found[atom]
-            if known is None:
-                continue
-            if not _branches(user, reloc):
-                # a label inside of it (an annotation, the way back from a replaced instruction) calls nothing
-                found[atom] = None if points_to_start(target, reloc) else known
-            elif not names.init_section(section):
-                known.add(user)
+        known = found[atom]
+        if known is None:
+            continue
+        if not _branches(user, reloc):
+            # a label inside of it (an annotation, the way back from a replaced instruction) calls nothing
+            found[atom] = None if points_to_start(target, reloc) else known
+        elif not names.init_section(user.section.name):
+            known.add(user)
     return found
 
 
 def points_to_start(target: Target, reloc: Reloc) -> bool:
     """A function's own address, and not a label inside it (`_THIS_IP_`, the way back from a .cold part)."""
     return target.addend == (-4 if reloc.type in PC_RELATIVE else 0)
+
+
+def _references(layout: Layout) -> Iterator[tuple[Atom, Reloc, Target, Atom]]:
+    """Who refers to another function: the user, its relocation, what that leads to, and the function."""
+    for user in layout.atoms:
+        for reloc in user.relocs if user.section.name not in TABLES else ():
+            target = layout.target(user.section, reloc)
+            if target.atom is not None and target.atom is not user and target.atom.kind is Kind.FUNCTION:
+                yield user, reloc, target, target.atom
 
 
 def _branches(user: Atom, reloc: Reloc) -> bool:
@@ -102,15 +105,10 @@ def run_at_init(layout: Layout) -> set[Atom]:
     """Static functions that only init code calls, directly or through each other, and whose address nobody takes."""
     users: dict[Atom, set[Atom]] = defaultdict(set)
     taken: set[Atom] = set()
-    for user in layout.atoms:
-        if user.section.name not in TABLES:
-            for reloc in user.relocs:
-                atom = layout.target(user.section, reloc).atom
-                if atom is None or atom is user or atom.kind is not Kind.FUNCTION:
-                    continue
-                users[atom].add(user)
-                if not _branches(user, reloc):
-                    taken.add(atom)
+    for user, reloc, _, atom in _references(layout):
+        users[atom].add(user)
+        if not _branches(user, reloc):
+            taken.add(atom)
     found = {user for user in layout.atoms if names.init_section(user.section.name)}
     waiting = {atom for atom in users if atom.local and atom not in found} - taken
     while fresh := {atom for atom in waiting if users[atom] <= found}:

@@ -68,6 +68,27 @@ def machine(workshop: Workshop, path: Path, suite: str) -> RpmRoot:
     return root
 
 
+def populated(workshop: Workshop, path: Path, suite: str, *dnf: str) -> RpmRoot:
+    """A machine with systemd, the running kernel and packages that an upgrade is about.
+
+    Args:
+        dnf: the program that installs them, with options that keep kmend out of it.
+    """
+    root = machine(workshop, path, suite)
+    packages = ("testing-release", "kernel-core-6.12.0-100.el10", "bystander-1.0", "glibc-1.0")
+    root.machine(*dnf, "-y", "install", *packages)
+    with_systemd(root)
+    return root
+
+
+def copy_of(prepared: RpmRoot, path: Path) -> Iterator[RpmRoot]:
+    """A copy for one test; nothing has changed in it so far."""
+    copy = prepared.clone(path)
+    copy.write("run/kmend/stamp", "")
+    yield copy
+    copy.remove()
+
+
 # Stands in for systemd: notes its arguments.
 SYSTEMCTL = '#!/bin/sh\necho "$*" >>/var/log/systemctl\n'
 

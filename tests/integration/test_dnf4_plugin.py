@@ -32,10 +32,9 @@ exit $(cat /code 2>/dev/null || echo 0)
 def prepared(
     tmp_path_factory: pytest.TempPathFactory, workshop: Workshop, rpm_archive: dict[str, Path]
 ) -> Iterator[RpmRoot]:
-    root = rpmworld.machine(workshop, tmp_path_factory.mktemp("dnf4") / "prepared", DNF4)
-    packages = ("testing-release", "kernel-core-6.12.0-100.el10", "bystander-1.0", "glibc-1.0")
-    dnf(root, "--disableplugin=kmend", "install", *packages)
-    rpmworld.with_systemd(root)
+    root = rpmworld.populated(
+        workshop, tmp_path_factory.mktemp("dnf4") / "prepared", DNF4, "dnf", "--disableplugin=kmend"
+    )
     yield root
     root.remove()
 
@@ -43,10 +42,7 @@ def prepared(
 @pytest.fixture()
 def root(prepared: RpmRoot, tmp_path: Path) -> Iterator[RpmRoot]:
     """A copy of it for one test."""
-    copy = prepared.clone(tmp_path / "root")
-    copy.write("run/kmend/stamp", "")
-    yield copy
-    copy.remove()
+    yield from rpmworld.copy_of(prepared, tmp_path / "root")
 
 
 def dnf(root: RpmRoot, *words: str, check: bool = True) -> Done:

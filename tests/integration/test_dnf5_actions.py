@@ -24,20 +24,16 @@ START = "start --no-block kmend-reconcile.service"
 def prepared(
     tmp_path_factory: pytest.TempPathFactory, workshop: Workshop, rpm_archive: dict[str, Path]
 ) -> Iterator[RpmRoot]:
-    root = rpmworld.machine(workshop, tmp_path_factory.mktemp("dnf5") / "prepared", DNF5)
-    packages = ("testing-release", "kernel-core-6.12.0-100.el10", "bystander-1.0", "glibc-1.0")
-    dnf(root, "--setopt=plugins=0", "install", *packages)
-    rpmworld.with_systemd(root)
+    root = rpmworld.populated(
+        workshop, tmp_path_factory.mktemp("dnf5") / "prepared", DNF5, "dnf5", "--setopt=plugins=0"
+    )
     yield root
     root.remove()
 
 
 @pytest.fixture()
 def root(prepared: RpmRoot, tmp_path: Path) -> Iterator[RpmRoot]:
-    copy = prepared.clone(tmp_path / "root")
-    copy.write("run/kmend/stamp", "")
-    yield copy
-    copy.remove()
+    yield from rpmworld.copy_of(prepared, tmp_path / "root")
 
 
 def dnf(root: RpmRoot, *words: str, check: bool = True) -> Done:

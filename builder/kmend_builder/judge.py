@@ -79,7 +79,7 @@ class Judge:
 
     def preload(self, headers: bool) -> None:
         """Read now what most changes need, for processes that are forked to share it; `headers`: their index, too."""
-        _ = self.spaces.vmlinux, self.spaces.files
+        _ = self.spaces.vmlinux, self.spaces.files, self.spaces.sites
         if headers:  # each process opens it for itself: a connection must not cross a fork
             self.choice.index()
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A whole run: fixes in, verdicts and (if any fix can be live) a live patch and its package out."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,7 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
         _keep_kernel(work, kernel, options.again)
         change = load(kernel)
         judge = Judge(kernel, options.jobs, progress, exhaustive=options.exhaustive)
+        threading.Thread(target=_read_ahead, args=(judge,), daemon=True).start()
     target = options.target or kernel.version
     version = f"{target}+{options.serial}"
     outcomes, together = _judge_all(work, judge, change, module_name(version))
@@ -99,6 +102,12 @@ def run(work: WorkDir, options: Options, load: Callable[[Kernel], Change], progr
     seconds |= judge.objects.seconds
     spent = judge.objects.compiler.seconds
     return RunResult(kernel, version, target, outcomes, module, together, dict(sorted(seconds.items())), spent)
+
+
+def _read_ahead(judge: Judge) -> None:
+    """What stages 5 and 7 look at, while the compiler runs. What is wrong with it shows where it is needed."""
+    with contextlib.suppress(BuildError, OSError):
+        judge.preload(headers=False)
 
 
 def _keep_kernel(work: WorkDir, kernel: Kernel, again: Stage | None) -> None:
@@ -148,7 +157,7 @@ def link_module(work: WorkDir, judge: Judge, judgement: Judgement, name: str) ->
     """
     directory = work.begin(Stage.MODULE)
     assert judgement.assembled is not None
-    module = link(judge.kernel, judgement.assembled, judge.exports, name, directory)
+    module = link(judge.spaces, judgement.assembled, judge.exports, name, directory)
     value = {
         "module": name,
         "file": module.name,

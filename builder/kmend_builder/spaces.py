@@ -12,6 +12,8 @@ from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.modules import module_bytes, module_files
 from kmend_builder.livepatch.resolve import VMLINUX
 from kmend_builder.match.space import Space, SpaceSymbol, module_space
+from kmend_builder.running.image import image_sites
+from kmend_builder.running.sites import Sites
 
 
 class Spaces:
@@ -51,6 +53,11 @@ class Spaces:
                 for symbol in self._symbols
             ),
         )
+
+    @functools.cached_property
+    def sites(self) -> Sites:
+        """The places of the image whose bytes in memory are not those of the file."""
+        return image_sites(self.image, self._symbols)
 
     @functools.cached_property
     def files(self) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from kmend_builder.match.space import module_space
 from kmend_builder.running.expected import ANCHOR, expected
 from kmend_builder.running.image import image_sites
 from kmend_builder.running.sites import How, Site
+from kmend_builder.spaces import Spaces
 
 from .test_kernel import kernel, other_image
 
@@ -55,7 +56,7 @@ def test_the_expected_code_of_a_function_in_vmlinux(kernel: Kernel) -> None:
     places = _places(kernel_symbols(kernel))
     address = places[FUNCTION]
     data = Image.open(kernel.image).read(address, 40)
-    found = expected(kernel, [_redirect(kernel, FUNCTION, address, data)], {})
+    found = expected(Spaces(kernel), [_redirect(kernel, FUNCTION, address, data)], {})
     assert found.anchor == places[ANCHOR]
     code = found.code[f"new_{FUNCTION}"]
     assert (code.address, code.data) == (address, data)
@@ -74,7 +75,7 @@ def test_the_expected_code_of_a_function_in_a_module(kernel: Kernel) -> None:
     assert data is not None
     redirect = _redirect(kernel, IN_MODULE, shipped.address, data, MODULE)
     exports = read_symvers(kernel.symvers.read_text())
-    code = expected(kernel, [redirect], exports).code[redirect.label]
+    code = expected(Spaces(kernel), [redirect], exports).code[redirect.label]
     assert code.address == 0 and code.sites[0] == Site(0, 5)
     covered = {at for site in code.sites for at in range(site.start, site.start + site.size)}
     assert all(code.data[at] == data[at] for at in range(len(data)) if at not in covered)
@@ -86,5 +87,5 @@ def test_other_bytes_than_those_that_matched_are_no_expectation(kernel: Kernel) 
     good = _redirect(kernel, FUNCTION, address, Image.open(kernel.image).read(address, 40))
     bad = dataclasses.replace(good, shipped=dataclasses.replace(good.shipped, sha256="00" * 32))
     with pytest.raises(BuildError, match="is not what was matched"):
-        expected(kernel, [bad], {})
-    assert expected(kernel, [good], {}).code
+        expected(Spaces(kernel), [bad], {})
+    assert expected(Spaces(kernel), [good], {}).code

@@ -62,7 +62,17 @@ def of_kernel(release: str, *, cache: Path, progress: Progress) -> Apt:
         BuildError: the machine is not of that distribution, its code name is not known, or the lists can't be fetched.
     """
     codename = codename_of(release)
-    return MACHINE if codename in ("", own_codename()) else other(codename, cache=cache, progress=progress)
+    if codename in ("", own_codename()):
+        return machine(cache)
+    return other(codename, cache=cache, progress=progress)
+
+
+def machine(cache: Path) -> Apt:
+    """This machine's own configuration. What apt works out from its lists is kept here as well as where apt keeps it:
+    in containers it keeps it nowhere, and then asking for one package takes longer than compiling a unit."""
+    directory = cache.absolute() / "apt" / "machine"
+    directory.mkdir(parents=True, exist_ok=True)
+    return Apt(tuple(f"--option=Dir::Cache::{name}={directory / name}.bin" for name in ("pkgcache", "srcpkgcache")))
 
 
 def codename_of(release: str) -> str:

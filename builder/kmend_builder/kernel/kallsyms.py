@@ -221,6 +221,6 @@ def _load(path: Path, build_id: str) -> list[KernelSymbol] | None:
         value = json.loads(path.read_bytes())
         if value["build_id"] != build_id:
             return None
-        return [KernelSymbol(name, kind, address) for name, kind, address in value["symbols"]]
+        return list(map(KernelSymbol._make, value["symbols"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

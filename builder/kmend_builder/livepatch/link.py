@@ -16,19 +16,20 @@ from kmend_builder.livepatch.assemble import Assembled
 from kmend_builder.livepatch.postlink import convert
 from kmend_builder.livepatch.resolve import VMLINUX, Export
 from kmend_builder.running.expected import expected
+from kmend_builder.spaces import Spaces
 
 KMOD = Path(__file__).resolve().parents[3] / "kmod"
 GLUE = "kmend_patch.c"
 
 
-def link(kernel: Kernel, assembled: Assembled, exports: dict[str, Export], name: str, work: Path) -> Path:
+def link(spaces: Spaces, assembled: Assembled, exports: dict[str, Export], name: str, work: Path) -> Path:
     """Build `<work>/<name>.ko`.
 
     Raises:
         BuildError: Kbuild fails, or the result would not load.
         ElfError: what the kernel rewrites in its code is in a format not known here.
     """
-    build = work / "kbuild"
+    kernel, build = spaces.kernel, work / "kbuild"
     shutil.rmtree(build, ignore_errors=True)
     build.mkdir(parents=True)
     (build / "pieces.o_shipped").write_bytes(write_object(assembled.object))
@@ -37,7 +38,7 @@ def link(kernel: Kernel, assembled: Assembled, exports: dict[str, Export], name:
     (build / "glue.c").write_text(f'#include "{GLUE}"\n')
     for file in KMOD.glob("*.[ch]"):
         shutil.copyfile(file, build / file.name)
-    shipped = expected(kernel, assembled.redirects, exports)
+    shipped = expected(spaces, assembled.redirects, exports)
     tables = glue.tables(assembled.redirects, shipped, kernel.build_id, assembled.pinned)
     (build / "kmend_tables.h").write_text(tables)
     (build / "Kbuild").write_text(f"obj-m := {name}.o\n{name}-y := glue.o pieces.o\n")

@@ -3,20 +3,17 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from kmend_builder.elf.read import read_object
 from kmend_builder.errors import BuildError
-from kmend_builder.kernel.image import Image
-from kmend_builder.kernel.kallsyms import KernelSymbol, kernel_symbols
-from kmend_builder.kernel.model import Kernel
-from kmend_builder.kernel.modules import module_bytes, module_files
+from kmend_builder.kernel.modules import module_bytes
 from kmend_builder.livepatch.assemble import Redirect
 from kmend_builder.livepatch.resolve import VMLINUX, Export
-from kmend_builder.match.space import layout, module_space
+from kmend_builder.match.space import Space, layout
 from kmend_builder.running import module as modules
-from kmend_builder.running.image import image_sites
 from kmend_builder.running.sites import Site
+from kmend_builder.spaces import Spaces
 
 #: A function of vmlinux that every live patch imports; where it is tells how far vmlinux was moved.
 ANCHOR = "klp_enable_patch"
@@ -41,40 +38,34 @@ class Expected:
     code: Mapping[str, Code]
 
 
-def expected(kernel: Kernel, redirects: list[Redirect], exports: Mapping[str, Export]) -> Expected:
+def expected(spaces: Spaces, redirects: list[Redirect], exports: Mapping[str, Export]) -> Expected:
     """The code of every function to redirect.
 
     Raises:
         ElfError: the kernel's own tables are of an unknown format.
         BuildError: a function's shipped bytes are not those that were matched.
     """
-    symbols = kernel_symbols(kernel)
-    places = _addresses(symbols)
-    anchor = places.get(ANCHOR)
+    anchor = _address(spaces.vmlinux, ANCHOR)
     if anchor is None:
         raise BuildError(f"no single {ANCHOR} in the kernel", why="a kernel that can be live patched has one")
     code: dict[str, Code] = {}
     for name in {redirect.object for redirect in redirects}:
         chosen = [redirect for redirect in redirects if redirect.object == name]
         if name == VMLINUX:
-            code |= _in_vmlinux(kernel, chosen, symbols)
+            code |= _in_vmlinux(spaces, chosen)
         else:
-            code |= _in_module(kernel, name, chosen, places, exports)
+            code |= _in_module(spaces, name, chosen, exports)
     return Expected(anchor, code)
 
 
-def _addresses(symbols: Sequence[KernelSymbol]) -> dict[str, int]:
-    """Linked addresses of the symbols of vmlinux whose name is unique."""
-    found: dict[str, set[int]] = {}
-    for symbol in symbols:
-        found.setdefault(symbol.name, set()).add(symbol.address)
-    return {name: next(iter(places)) for name, places in found.items() if len(places) == 1}
+def _address(vmlinux: Space, name: str) -> int | None:
+    """The linked address of a symbol of vmlinux, if there is one only."""
+    places = {symbol.address for symbol in vmlinux.named(name)}
+    return places.pop() if len(places) == 1 else None
 
 
-def _in_vmlinux(kernel: Kernel, redirects: list[Redirect], symbols: Sequence[KernelSymbol]) -> dict[str, Code]:
-    image = Image.open(kernel.image)
-    sites = image_sites(image, symbols)
-    code = {}
+def _in_vmlinux(spaces: Spaces, redirects: list[Redirect]) -> dict[str, Code]:
+    image, sites, code = spaces.image, spaces.sites, {}
     for redirect in redirects:
         address, size = redirect.shipped.address, redirect.shipped.size
         data = image.read(address, size)
@@ -83,17 +74,15 @@ def _in_vmlinux(kernel: Kernel, redirects: list[Redirect], symbols: Sequence[Ker
     return code
 
 
-def _in_module(
-    kernel: Kernel, name: str, redirects: list[Redirect], places: Mapping[str, int], exports: Mapping[str, Export]
-) -> dict[str, Code]:
-    path = module_files(kernel)[name]
+def _in_module(spaces: Spaces, name: str, redirects: list[Redirect], exports: Mapping[str, Export]) -> dict[str, Code]:
+    path = spaces.files[name]
     module = read_object(module_bytes(path), path.name)
-    space, bases = module_space(module, name), layout(module)
+    space, bases = spaces(name), layout(module)
 
     def imports(symbol: str) -> int | None:
         export = exports.get(symbol)
-        address = places.get(symbol, 0) if export and export.object == VMLINUX else 0
-        return address if address >= _LOWEST else None
+        address = _address(spaces.vmlinux, symbol) if export and export.object == VMLINUX else None
+        return address if address is not None and address >= _LOWEST else None
 
     code = {}
     for redirect in redirects:

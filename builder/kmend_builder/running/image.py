@@ -44,8 +44,8 @@ def image_sites(image: Image, symbols: Iterable[KernelSymbol]) -> Sites:
     Raises:
         ElfError: a table of an unknown format, or a kernel without the symbols that bound one.
     """
-    sites = [*_alternatives(image), *_paravirt(image), *_words(image), *_bounded(image, symbols), *relocations(image)]
-    return Sites(sites, lambda address, size: _read_up_to(image, address, size))
+    sites = [*_alternatives(image), *_paravirt(image), *_words(image), *_bounded(image, symbols)]
+    return Sites(sites, lambda address, size: _read_up_to(image, address, size), relocations(image))
 
 
 def _alternatives(image: Image) -> list[Site]:

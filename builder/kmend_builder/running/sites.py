@@ -3,6 +3,7 @@
 
 import bisect
 import enum
+import itertools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -42,17 +43,28 @@ class Site(NamedTuple):
     how: How = How.SKIP
 
 
+def _none(_start: int, _stop: int) -> Iterable[Site]:
+    return ()
+
+
 class Sites:
     """The sites of one piece of memory.
 
     Args:
         sites: in any order; they may overlap.
         read: the shipped bytes at an address, fewer at the end.
+        more: further sites, those that begin between two addresses.
     """
 
-    def __init__(self, sites: Iterable[Site], read: Callable[[int, int], bytes]) -> None:
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        read: Callable[[int, int], bytes],
+        more: Callable[[int, int], Iterable[Site]] = _none,
+    ) -> None:
         self._sites = sorted(sites)
         self._read = read
+        self._more = more
 
     def within(self, start: int, size: int) -> list[Site]:
         """The sites in a range, relative to its start, in order; overlapping ones become one that is skipped.
@@ -60,11 +72,10 @@ class Sites:
         Raises:
             ElfError: a table names a place that holds no instruction.
         """
-        first = bisect.bisect_left(self._sites, (start - _LONGEST, 0, 0))
+        lowest, stop = start - _LONGEST, start + size
+        first, last = (bisect.bisect_left(self._sites, (address, 0, 0)) for address in (lowest, stop))
         found: list[Site] = []
-        for site in self._sites[first:]:
-            if site.start >= start + size:
-                break
+        for site in sorted(itertools.chain(self._sites[first:last], self._more(lowest, stop))):
             site = site if site.size else site._replace(size=self._instruction(site.start))
             if site.start + site.size > start:
                 _add(found, _clipped(site, start, size))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The archives of another release, derived from the machine's own sources."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,15 @@ def test_a_kernel_of_the_machines_own_release_needs_no_other_apt(
 ) -> None:
     monkeypatch.setattr(aptconf, "own_codename", lambda: "bookworm")
     for release in ("6.1.0-53-amd64", "6.12.115+deb12-amd64"):
-        assert aptconf.of_kernel(release, cache=tmp_path, progress=SilentProgress()) is aptconf.MACHINE
-    assert not list(tmp_path.iterdir())
+        apt = aptconf.of_kernel(release, cache=tmp_path, progress=SilentProgress())
+        assert apt.sources is None and not any("SourceList" in option or "Status" in option for option in apt.options)
+    assert not list((tmp_path / "apt" / "machine").iterdir())
+
+
+def test_what_apt_works_out_is_kept_in_the_cache(tmp_path: Path) -> None:
+    apt = aptconf.machine(tmp_path)
+    command = ["apt-config", *apt.options, "shell", "FILE", "Dir::Cache::pkgcache/f"]
+    assert subprocess.check_output(command, text=True) == f"FILE='{tmp_path}/apt/machine/pkgcache.bin'\n"
 
 
 def test_sources_without_code_names_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

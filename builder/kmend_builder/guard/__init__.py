@@ -13,6 +13,7 @@ from kmend_builder.guard import (
     data_layout,
     data_value,
     init_code,
+    meaning,
     mismatch,
     no_entry,
     per_cpu,
@@ -29,6 +30,7 @@ Check = Callable[[UnitResult], list[str]]
 CHECKS: tuple[Check, ...] = (
     vdso.check,
     data_layout.check,
+    meaning.check,
     abi.check,
     prototype.check,
     per_cpu.check,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from kmend_builder.elf import names
 from kmend_builder.elf.atoms import Atom, Kind, Layout
 from kmend_builder.elf.insn import decode, immediate, is_branch
+from kmend_builder.guard.fieldops import KINDS, Field, Fields
 from kmend_builder.livepatch.units import UnitResult
 
 #: enum refcount_saturation_type, the second argument of refcount_warn_saturate() (include/linux/refcount.h): what
@@ -17,15 +18,8 @@ from kmend_builder.livepatch.units import UnitResult
 _TAKEN, _DROPPED = frozenset((0, 2)), frozenset((3, 4))
 _ALLOCATES = re.compile(r"(?:^|_)(?:k[mzv]*alloc|kcalloc|krealloc|kmem_cache_alloc|alloc_pages?|vm?alloc)(?:_|$)")
 _ARGUMENT = re.compile(r"^(?:[er](di|si|dx)), (.+)$")
-_MEMORY = re.compile(r"^(byte|word|dword|qword) ptr \[(r\w+)(?: \+ r\w+\*\d)? \+ (0x[0-9a-f]+)\]")
-_WRITES = {
-    "count": frozenset(("inc", "dec", "add", "sub", "xadd")),
-    "bits": frozenset(("and", "or", "bts", "btr", "btc")),
-    "store": frozenset(("mov",)),
-}
 
 Allocation = tuple[str, tuple[int | None, ...]]
-Field = tuple[str, int]
 
 
 @dataclasses.dataclass
@@ -33,7 +27,7 @@ class Profile:
     """`calls` by name; `taken`, `dropped`: inline reference counts; `bit_set`, `bit_cleared`: atomic bit operations.
 
     `allocations`: the callee and its first three arguments, None where they are no constants. `updates`: fields, as
-    (width, offset in bytes), by how they are written: in place by "count" or "bits", or as a whole, "store".
+    (width, offset in bytes), by how they are written (fieldops.py): by "count" or "bits", or as a whole, "store".
     """
 
     calls: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -42,7 +36,7 @@ class Profile:
     bit_set: int = 0
     bit_cleared: int = 0
     allocations: Counter[Allocation] = dataclasses.field(default_factory=Counter)
-    updates: dict[str, set[Field]] = dataclasses.field(default_factory=lambda: {kind: set() for kind in _WRITES})
+    updates: dict[str, set[Field]] = dataclasses.field(default_factory=lambda: {kind: set() for kind in KINDS})
 
     def add(self, other: "Profile") -> None:
         """Take in what a part of the function does that the compiler or the author put elsewhere."""
@@ -101,15 +95,17 @@ class _Reader:
             if is_branch(atom.section.data, reloc.offset)
         }
         arguments: dict[str, int] = {}
+        fields = Fields()
         for address, size, mnemonic, operands in decode(atom.data):
             callee = targets.get(address + size - 4, "")
             if callee:
                 _call(result, callee, arguments)
             if mnemonic in ("call", "jmp", "ret"):
                 arguments = {}
+                fields.forget()
             elif not mnemonic.startswith("j"):
                 _argument(arguments, mnemonic, operands)
-                _update(result, mnemonic, operands)
+                _update(result, fields, mnemonic, operands)
         return result
 
     def _name(self, atom: Atom, offset: int) -> str:
@@ -145,14 +141,11 @@ def _argument(arguments: dict[str, int], mnemonic: str, operands: str) -> None:
         arguments.pop(register, None)
 
 
-def _update(profile: Profile, mnemonic: str, operands: str) -> None:
+def _update(profile: Profile, fields: Fields, mnemonic: str, operands: str) -> None:
     words = mnemonic.split()
     if words[0] == "lock":  # test_and_set_bit(), clear_bit() (arch/x86/include/asm/bitops.h)
         profile.bit_set += words[-1] == "bts"
         profile.bit_cleared += words[-1] in ("btr", "and")
-    found = _MEMORY.match(operands)
-    if found is None or found.group(2) in ("rsp", "rip"):
-        return
-    for kind, words_of_kind in _WRITES.items():
-        if words[-1] in words_of_kind:
-            profile.updates[kind].add((found.group(1), int(found.group(3), 16)))
+    found = fields.step(words[-1], operands)
+    if found is not None:
+        profile.updates[found[0]].add(found[1])

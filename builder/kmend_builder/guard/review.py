@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
-from kmend_builder.guard import locks, macros, refcounts, stored
+from kmend_builder.guard import locks, macros, meaning, refcounts, stored
 from kmend_builder.guard.data_layout import types, untyped
 from kmend_builder.guard.enums import renumbered
 from kmend_builder.guard.profile import changed_pairs
@@ -52,8 +52,7 @@ def _code(unit: UnitResult, exported: refcounts.Known) -> list[Hint]:
         found += [Hint("lock", place, why) for why in locks.hints(before, after)]
         found += [Hint("refcount", place, why) for why in refcounts.hints(before, after, known)]
         found += [Hint("allocation", place, why) for why in stored.allocation_hints(before, after)]
-    both = [(before, after) for _, before, after in pairs]
-    return found + [Hint("meaning", unit.source, why) for why in stored.update_hints(both)]
+    return found + [Hint("meaning", unit.source, why) for why in stored.update_hints(*meaning.sides(unit))]
 
 
 def _constants(unit: UnitResult) -> list[Hint]:

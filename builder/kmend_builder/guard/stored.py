@@ -25,12 +25,11 @@ def _differ(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
     return any(None not in pair and pair[0] != pair[1] for pair in zip(one, other, strict=True))
 
 
-def update_hints(pairs: Sequence[tuple[Profile, Profile]]) -> Iterator[str]:
-    """A field that the changed functions of a unit wrote as a number becomes one of bits, or the other way round."""
-    old, new = Profile(), Profile()
-    for before, after in pairs:
-        old.add(before)
-        new.add(after)
+def update_hints(old: Profile, new: Profile) -> Iterator[str]:
+    """A field that the changed functions of a unit wrote as a number becomes one of bits, or the other way round.
+
+    Where they count in it and no longer do, meaning.py refuses.
+    """
     number = old.updates["count"] | old.updates["store"]
     for width, offset in sorted((number - old.updates["bits"]) & new.updates["bits"]):
         yield f"the {width} at offset {offset} of a structure was written as a number, and is now as bits"

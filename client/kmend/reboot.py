@@ -34,7 +34,8 @@ class PlannedReboot:
     """A planned reboot; times are aware. `armed` is False when nothing will happen by itself, `note` says why.
 
     `since`: when a reboot was first required; `until`: end of the window; `skipped`: time an administrator cancelled;
-    `counting`: logind's countdown to `when` has begun; `policy`: what the plan was made from.
+    `counting`: logind's countdown to `when` has begun; `policy`: what the plan was made from;
+    `block_*`: who may put it off.
     """
 
     when: datetime.datetime
@@ -50,6 +51,9 @@ class PlannedReboot:
     command: str = ""
     wall: str = ""
     policy: str = ""
+    block_users: bool = False
+    block_inhibitors: bool = True
+    block_command: str = ""
 
 
 def status(root: Path = Path("/"), systemd: Optional[Systemd] = None) -> Optional[PlannedReboot]:
@@ -113,7 +117,8 @@ def _plan_anew(
         init.disarm()
     return PlannedReboot(
         times.when, reason, policy.method, not note, note, since, times.until,
-        skipped=skipped, command=policy.command, wall=policy.wall, policy=repr(policy),
+        skipped=skipped, command=policy.command, wall=policy.wall, policy=repr(policy), block_users=policy.block_users,
+        block_inhibitors=policy.block_inhibitors, block_command=policy.block_command,
     )  # fmt: skip
 
 
@@ -162,7 +167,8 @@ def fire(now: datetime.datetime, root: Path = Path("/"), systemd: Optional[Syste
     if record is None or record.cancelled or not record.armed:
         return "no reboot is planned"
     init = systemd or Systemd(root)
-    step = reboot_fire.decide(now, record.until, reboot_fire.look(root, init))
+    may = reboot_fire.MayBlock(record.block_users, record.block_inhibitors, record.block_command)
+    step = reboot_fire.decide(now, record.until, reboot_fire.look(root, init, may))
     if step.action == "again":
         again = _later(record, now)
         if again.armed:

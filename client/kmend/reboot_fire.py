@@ -14,6 +14,7 @@ from kmend.reboot_systemd import RebootError, Systemd
 
 COUNTDOWN = datetime.timedelta(minutes=5)
 RETRY = datetime.timedelta(minutes=5)
+COMMAND_TIME = 60
 WALL = "The system reboots to complete a kernel update (kmend). Cancel with: kmend reboot cancel"
 _KEXEC = "/sbin/kexec"
 # What Debian's initramfs-tools and dracut call it.
@@ -22,11 +23,20 @@ _INITRDS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img")
 
 @dataclasses.dataclass(frozen=True)
 class Sight:
-    """What stands in the way: a package manager at work, a blocking inhibitor, somebody else's shutdown."""
+    """What stands in the way: a package manager at work, whoever may block, somebody else's shutdown."""
 
     packages_busy: bool
-    inhibitor: str
+    blocker: str
     other: str
+
+
+@dataclasses.dataclass(frozen=True)
+class MayBlock:
+    """Who may put the reboot off, by policy; `command` as typed in a shell."""
+
+    users: bool = False
+    inhibitors: bool = True
+    command: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +58,47 @@ def decide(now: datetime.datetime, until: datetime.datetime, sight: Sight) -> St
         return Step("leave", sight.other)
     if sight.packages_busy:
         return Step("again", "a package manager is at work")
-    if sight.inhibitor:
-        return Step("again", f"held up by {sight.inhibitor}")
+    if sight.blocker:
+        return Step("again", f"held up by {sight.blocker}")
     return Step("go", "")
 
 
-def look(root: Path, systemd: Systemd) -> Sight:
-    """Look at the machine."""
-    held = systemd.inhibitors()
+def look(root: Path, systemd: Systemd, may: MayBlock) -> Sight:
+    """Look at the machine. The command is asked last, and only if nothing else speaks against the reboot."""
     planned = systemd.scheduled()
     other = f"a {planned[0]} is already scheduled for {planned[1].isoformat()}" if planned else ""
-    return Sight(packages_busy(root), held[0] if held else "", other)
+    blocker = _inhibitor(systemd, may) or _user(systemd, may)
+    busy = packages_busy(root)
+    if not (other or blocker or busy):
+        blocker = _objection(may.command)
+    return Sight(busy, blocker, other)
+
+
+def _inhibitor(systemd: Systemd, may: MayBlock) -> str:
+    return next(iter(systemd.inhibitors()), "") if may.inhibitors else ""
+
+
+def _user(systemd: Systemd, may: MayBlock) -> str:
+    users = systemd.users() if may.users else []
+    return f"{', '.join(users[:4])}, logged in" if users else ""
+
+
+def _objection(command: str) -> str:
+    """What the administrator's command has against it; one that can't be run speaks against the reboot, too."""
+    if not command.strip():
+        return ""
+    try:
+        done = subprocess.run(
+            shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_TIME, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"reboot.block_command, which took more than {COMMAND_TIME} seconds"
+    except (OSError, ValueError) as error:
+        return f"reboot.block_command, which can't be run: {error}"
+    if done.returncode == 0:
+        return ""
+    said = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    return f"reboot.block_command: {said[0]:.120}" if said else f"reboot.block_command (ended with {done.returncode})"
 
 
 def begin(

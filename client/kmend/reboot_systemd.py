@@ -105,6 +105,21 @@ class Systemd:
         except (ValueError, KeyError, TypeError, IndexError):
             return []
 
+    def users(self) -> List[str]:
+        """Who is logged in, sorted. Sessions of other classes (org.freedesktop.login1(5)) are those of greeters, lock
+        screens, cron, and user managers."""
+        code, out, _ = self._run(["busctl", "--json=short", "call", *_LOGIND, "ListSessions"])
+        try:
+            sessions = json.loads(out)["data"][0] if code == 0 else []
+            return sorted({str(entry[2]) for entry in sessions if self._is_person(str(entry[4]))})
+        except (ValueError, KeyError, TypeError, IndexError):
+            return []
+
+    def _is_person(self, session: str) -> bool:
+        argv = ["busctl", "--json=short", "get-property", _LOGIND[0], session, "org.freedesktop.login1.Session"]
+        code, out, _ = self._run([*argv, "Class"])
+        return code == 0 and str(json.loads(out)["data"]).startswith("user")
+
     def reboot_now(self, kind: str) -> None:
         """`systemctl reboot` or `systemctl kexec`, orderly.
 

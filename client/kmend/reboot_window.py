@@ -28,7 +28,8 @@ _HINT = 'write a window as "Sun 03:00-04:00", "Mon-Fri 22:00-02:00", "03:00-04:0
 class RebootPolicy:
     """The administrator's wishes: `jitter` in seconds, `deadline` in days (0: none), `command` as typed in a shell.
 
-    `wall` is the text shown to logged-in users; empty means kmend's own.
+    `wall` is the text shown to logged-in users; empty means kmend's own. `grace` in seconds, see need.py. `block_*`:
+    who may put the reboot off, within the window: logged-in users, systemd's inhibitors, a command.
     """
 
     enabled: bool = True
@@ -38,6 +39,10 @@ class RebootPolicy:
     method: str = "reboot"
     command: str = ""
     wall: str = ""
+    grace: int = 0
+    block_users: bool = False
+    block_inhibitors: bool = True
+    block_command: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +112,17 @@ def check(policy: RebootPolicy) -> Window:
     if policy.jitter < 0 or policy.deadline < 0:
         raise UsageError("bad reboot policy", why="jitter and deadline can't be negative")
     return parse_window(policy.window)
+
+
+def window_end(window: Window, now: datetime.datetime) -> Optional[datetime.datetime]:
+    """The end of the window if `now` is inside of it, else None."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    for day in (-1, 0):
+        start = midnight + datetime.timedelta(days=day, minutes=window.start)
+        end = start + datetime.timedelta(minutes=window.length)
+        if (now.weekday() + day) % 7 in window.days and start <= now < end:
+            return end
+    return None
 
 
 def _always_open(window: Window) -> bool:

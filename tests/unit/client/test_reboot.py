@@ -34,6 +34,7 @@ class Init:
         self.timer: Optional[str] = None
         self.shutdown = ("", 0)
         self.inhibitors: List[List[object]] = []
+        self.sessions: List[List[object]] = []
         self.wall = ""
         self.broken = False
         self.calls: List[List[str]] = []
@@ -52,7 +53,13 @@ class Init:
         return self.bus(argv) if argv[0] == "busctl" else (0, "", "")
 
     def bus(self, argv: Sequence[str]) -> Done:
-        answers: Dict[str, object] = {"ScheduledShutdown": list(self.shutdown), "ListInhibitors": [self.inhibitors]}
+        answers: Dict[str, object] = {
+            "ScheduledShutdown": list(self.shutdown), "ListInhibitors": [self.inhibitors],
+            "ListSessions": [[entry[:5] for entry in self.sessions]],
+        }  # fmt: skip
+        if argv[-1] == "Class":
+            (entry,) = (entry for entry in self.sessions if entry[4] == argv[4])
+            return 0, json.dumps({"type": "s", "data": entry[5]}), ""
         if "ScheduleShutdown" in argv:
             self.shutdown = (argv[-2], int(argv[-1]))
         elif "CancelScheduledShutdown" in argv:
@@ -280,6 +287,38 @@ def test_fire_waits_for_inhibitors_and_package_managers(tmp_path: Path, init: In
         assert "package manager" in fire(tmp_path, init, planned.when)
         process.kill()
     assert init.timer and init.shutdown == ("", 0)
+    fire(tmp_path, init, planned.when)
+    assert init.shutdown[0] == "reboot"
+
+
+SESSIONS = [["1", 1000, "ann", "seat0", "/s/1", "user"], ["2", 110, "gdm", "seat0", "/s/2", "greeter"]]
+
+
+@pytest.mark.parametrize(("block", "sessions", "waits"), [
+    (True, SESSIONS, True), (False, SESSIONS, False), (True, SESSIONS[1:], False), (True, [], False),
+])  # fmt: skip
+def test_fire_waits_for_users_where_they_may_block(
+    tmp_path: Path, init: Init, block: bool, sessions: List[List[object]], waits: bool
+) -> None:
+    planned = schedule(tmp_path, init, policy=dataclasses.replace(POLICY, block_users=block))
+    init.sessions = sessions
+    said = fire(tmp_path, init, planned.when)
+    assert ("ann, logged in" in said, init.shutdown[0]) == (waits, "" if waits else "reboot")
+
+
+@pytest.mark.parametrize(("command", "said"), [
+    ("/bin/true", ""), ("/bin/false", "block_command (ended with 1)"),
+    ("/bin/sh -c 'echo backup runs; exit 3'", "block_command: backup runs"), ("/nowhere/x", "can't be run"),
+])  # fmt: skip
+def test_fire_asks_the_administrators_command(tmp_path: Path, init: Init, command: str, said: str) -> None:
+    planned = schedule(tmp_path, init, policy=dataclasses.replace(POLICY, block_command=command))
+    answer = fire(tmp_path, init, planned.when)
+    assert said in answer and (init.shutdown[0] == "reboot") is not bool(said)
+
+
+def test_fire_past_inhibitors_that_may_not_block(tmp_path: Path, init: Init) -> None:
+    planned = schedule(tmp_path, init, policy=dataclasses.replace(POLICY, block_inhibitors=False))
+    init.inhibitors = [["shutdown", "backup", "is running", "block", 0, 1]]
     fire(tmp_path, init, planned.when)
     assert init.shutdown[0] == "reboot"
 

@@ -30,13 +30,19 @@ class Level(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One CVE. `state`: live, absent, reboot, not live, unknown; `reason`: a reason code, for reboot only."""
+    """One CVE. `state`: live, absent, reboot, not live, unknown; `reason`: a reason code, for reboot only.
+
+    `presence`: of the modules that the fix is in, see presence.py; "" for the image or when unknown. `severity`: as the
+    distribution's advisory gives it (counting.SEVERITIES); "" when none does.
+    """
 
     cve: str
     state: str
     reason: str = ""
     title: str = ""
     detail: str = ""
+    presence: str = ""
+    severity: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,10 @@
 
 from typing import List
 
+from kmend import need as needs
+from kmend import notice
 from kmend.agent import Agent
 from kmend.errors import KmendError
-from kmend.plan import reboot_reason
 from kmend.survey import Survey
 
 COVERED = "all fixes of {} are live or do not concern this machine; a reboot may wait"
@@ -15,22 +16,28 @@ NOTHING_PENDING = "no newer kernel waits for a reboot"
 
 def settle_reboot(agent: Agent, found: Survey, notes: List[str]) -> None:
     """Bring reboot plan and flag in line with coverage. What fails here is a note: the kernel is not worse for it."""
-    try:
-        _settle(agent, found)
-    except KmendError as error:
-        notes.append(str(error))
-        agent.say(str(error))
+    for step in (_settle, notice.tell):
+        try:
+            step(agent, found)
+        except KmendError as error:
+            notes.append(str(error))
+            agent.say(str(error))
 
 
 def _settle(agent: Agent, found: Survey) -> None:
     release = found.pending.release if found.pending else None
-    reason = reboot_reason(found.coverage, release, found.state)
-    if reason is not None:
+    need = needs.of(found, agent.policy, agent.system.now())
+    if need.reason:
         agent.flags.require()
-        agent.reboots.schedule(agent.policy.reboot, reason, agent.system.now())
-        return
-    agent.reboots.cancel(CANCELLED if release else NOTHING_PENDING)
-    if release:
-        agent.flags.suppress(COVERED.format(release))
+        agent.reboots.schedule(agent.policy.reboot, need.reason, agent.system.now())
+    elif need.waits:
+        # Not decided: kmend plans nothing, and the flag is as the other tools wrote it.
+        agent.reboots.cancel(need.waits)
+        agent.flags.restore()
+    elif release:
+        text = needs.NOT_COUNTED.format(f"{need.ignored} CVEs", release) if need.ignored else COVERED.format(release)
+        agent.reboots.cancel(text if need.ignored else CANCELLED)
+        agent.flags.suppress(text)
     else:
+        agent.reboots.cancel(NOTHING_PENDING)
         agent.flags.restore()

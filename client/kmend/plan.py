@@ -16,8 +16,11 @@ import dataclasses
 import datetime
 from typing import List, Optional, Tuple, Union
 
+from kmend import filters
+from kmend import hold as holding
 from kmend.catalogue import Catalogue, Update
-from kmend.coverage import Coverage, Level
+from kmend.filters import Wait
+from kmend.hold import Hold
 from kmend.livepatch import PatchState
 from kmend.manifest import KernelId
 from kmend.policy import Policy
@@ -31,6 +34,7 @@ MAX_UNCONFIRMED_BOOTS = 3
 
 HELD = "held: kmend unhold lets it go live"
 MANUAL = "mode is manual: kmend apply makes it live"
+NOTIFY = "mode is notify: kmend apply makes it live"
 REVERTED = "it was reverted: kmend apply makes it live again"
 QUARANTINED = "it is in quarantine: {}"
 RECENT_FAILURE = "it {} at {}; kmend tries again later"
@@ -53,6 +57,8 @@ class State:
     quarantine: Tuple[Quarantined, ...] = ()
     choices: Choices = dataclasses.field(default_factory=Choices)
     failure: Optional[Event] = None
+    holds: Tuple[Hold, ...] = ()
+    machine_id: str = ""
 
     @property
     def patch(self) -> Optional[PatchState]:
@@ -181,13 +187,32 @@ def withheld(update: Update, state: State, policy: Policy, now: datetime.datetim
         return REVERTED
     if state.choices.held:
         return HELD
-    if policy.mode == "manual":
-        return MANUAL
+    hold = held_by(update, state, policy, now)
+    if hold is not None:
+        return holding.describe(hold)
+    if policy.mode != "auto":
+        return NOTIFY if policy.mode == "notify" else MANUAL
     # A refused update is looked at every time: nothing of it was loaded, and it may have been repaired.
     failure = state.failure if state.failure and state.failure.event != "refused" else None
     if failure and failure.serial == serial and (now - moment(failure.at)).total_seconds() < RETRY_AFTER:
         return RECENT_FAILURE.format(failure.event, failure.at)
-    return ""
+    wait = waits(update, state, policy, now)
+    return wait.why if wait else ""
+
+
+def held_by(update: Update, state: State, policy: Policy, now: datetime.datetime) -> Optional[Hold]:
+    """The hold on a package, a version or a CVE that keeps this update back, or None."""
+    holds = (*state.holds, *holding.of_policy(policy.hold))
+    active = holding.active(holds, now.astimezone().date())
+    return holding.first(active, update.manifest, holding.names(update.manifest))
+
+
+def waits(update: Update, state: State, policy: Policy, now: datetime.datetime) -> Optional[Wait]:
+    """What time alone has against this update, or None."""
+    before = state.applied
+    if before and before.build_id == state.kernel.build_id and before.serial >= update.manifest.serial:
+        return None
+    return filters.waits(update.manifest, policy.apply, policy.rollout, state.machine_id, now)
 
 
 def newer(state: State, catalogue: Catalogue) -> Optional[Update]:
@@ -211,17 +236,3 @@ def _ripe(state: State, policy: Policy, now: datetime.datetime) -> bool:
     if record is None or record.confirmed:
         return False
     return (now - moment(record.at)).total_seconds() >= policy.confirm_after
-
-
-def reboot_reason(coverage: Coverage, pending: Optional[str], state: State) -> Optional[str]:
-    """Why a reboot is needed, in one line; None: it isn't. `pending` is the release that waits for it."""
-    if pending is None or coverage.level in (Level.COVERED, Level.NONE):
-        return None
-    if state.unsupported:
-        return f"{pending} is installed, and the running kernel can't be live patched: {state.unsupported}"
-    if not coverage.complete:
-        return f"{pending} is installed, and its list of changes can't be read"
-    left = coverage.outstanding
-    what = f"{len(left)} CVE{'s' if len(left) != 1 else ''} fixed in {pending} not covered"
-    reasons = sorted({item.reason or item.state for item in left})
-    return f"{what} ({', '.join(reasons[:4])})"

@@ -11,16 +11,19 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
+from kmend import values as read
+from kmend.counting import BLACKLISTED, COUNTS, SEVERITIES, FixPolicy
 from kmend.errors import KmendError, UsageError
-from kmend.reboot_window import METHODS, RebootPolicy, check, parse_window
+from kmend.filters import ApplyPolicy, always_quiet
+from kmend.hold import HoldPolicy
+from kmend.reboot_window import METHODS, RebootPolicy, check
+from kmend.rollout import RINGS, RolloutPolicy
 from kmend.system import System
 
 MAIN = "etc/kmend/kmend.conf"
 DROP_INS = "etc/kmend/conf.d"
-MODES = ("auto", "manual")
+MODES = ("auto", "manual", "notify")
 _TOP = "kmend"
-_YES = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
 
 
 class ConfigError(KmendError):
@@ -35,7 +38,17 @@ class Policy:
     subscribe: bool = True
     transition_timeout: int = 60
     confirm_after: int = 300
+    apply: ApplyPolicy = dataclasses.field(default_factory=ApplyPolicy)
+    rollout: RolloutPolicy = dataclasses.field(default_factory=RolloutPolicy)
+    hold: HoldPolicy = dataclasses.field(default_factory=HoldPolicy)
+    fixes: FixPolicy = dataclasses.field(default_factory=FixPolicy)
     reboot: RebootPolicy = dataclasses.field(default_factory=RebootPolicy)
+
+
+# The sections that have a policy of their own; the names of the settings are those of its fields.
+_SECTIONS: Dict[str, Callable[..., Any]] = {
+    "apply": ApplyPolicy, "rollout": RolloutPolicy, "hold": HoldPolicy, "fixes": FixPolicy, "reboot": RebootPolicy,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,72 +62,114 @@ class Setting:
     help: str
 
 
-def _choice(*values: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in values:
-            raise ValueError(f"expected one of: {', '.join(values)}")
-        return text
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A setting as a file gives it; `where` is FILE:LINE."""
 
-    return read
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in _YES:
-        raise ValueError("expected yes or no")
-    return _YES[text.lower()]
+    name: str
+    text: str
+    value: Any
+    where: str
 
 
-def _number(low: int, high: int, units: bool = True) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        match = re.fullmatch(r"([0-9]{1,9})\s*(s|min|h)?", text)
-        if not match or (match.group(2) and not units):
-            raise ValueError("expected a number" + (" (of seconds, or with s, min or h)" if units else ""))
-        value = int(match.group(1)) * _UNITS[match.group(2) or ""]
-        if not low <= value <= high:
-            raise ValueError(f"expected {low} to {high}")
-        return value
-
-    return read
-
-
-def _window(text: str) -> str:
-    try:
-        parse_window(text)
-    except UsageError as error:
-        raise ValueError(f"{error.why}; {error.hint}") from error
-    return text
-
-
-_DAY = 86400
 SETTINGS: Tuple[Setting, ...] = (
     Setting(
-        "mode", _choice(*MODES), "auto", "auto | manual",
-        "auto: `kmend reconcile` applies updates; manual: it only reports them, and `kmend apply` applies",
+        "mode", read.choice(*MODES), "auto", " | ".join(MODES),
+        "auto: `kmend reconcile` applies updates; manual: it only reports them, and `kmend apply` applies; notify: as "
+        "manual, and each new update is told in the journal and the login message",
     ),
-    Setting("subscribe", _flag, "yes", "yes | no", "install and upgrade the update package of the running kernel"),
+    Setting("subscribe", read.flag, "yes", "yes | no", "install and upgrade the update package of the running kernel"),
     Setting(
-        "transition_timeout", _number(1, _DAY), "60", "seconds",
+        "transition_timeout", read.seconds(1, read.DAY), "60", "time",
         "how long a transition may take before it is turned round",
     ),
     Setting(
-        "confirm_after", _number(0, _DAY), "300", "seconds",
+        "confirm_after", read.seconds(0, read.DAY), "300", "time",
         "how long the kernel log must stay quiet before an applied update counts as confirmed",
     ),
-    Setting("reboot.enabled", _flag, "yes", "yes | no", "no: never reboot; the need is recorded and shown"),
     Setting(
-        "reboot.window", _window, "Sun 03:00-04:00", "[DAYS] HH:MM-HH:MM | any",
+        "apply.delay", read.seconds(0, 365 * read.DAY), "0", "time",
+        "how old an update must be, by the date in its manifest, before it goes live by itself",
+    ),
+    Setting(
+        "apply.quiet", read.windows, "", "WINDOW[; WINDOW...]",
+        "quiet hours: windows of local time, as in reboot.window, in which nothing new goes live by itself",
+    ),
+    Setting(
+        "rollout.ring", read.choice(*RINGS), "auto", " | ".join(RINGS),
+        "which machines go first: canary, stable, or by the machine's id",
+    ),
+    Setting("rollout.canary", read.number(0, 100), "10", "percent", "how many machines of the ring auto are canaries"),
+    Setting(
+        "rollout.wait", read.seconds(0, 365 * read.DAY), "0", "time",
+        "how old an update must be before it goes live on machines that are no canaries",
+    ),
+    Setting(
+        "hold.packages", read.patterns, "", "NAME[, NAME...]",
+        "updates that must not go live, by package or version, with the wildcards * and ?",
+    ),
+    Setting("hold.cves", read.cves, "", "CVE[, CVE...]", "updates that carry one of these must not go live"),
+    Setting(
+        "hold.until", read.day, "", "YYYY-MM-DD",
+        "the first day on which these holds are over; without packages and CVEs everything is held until then",
+    ),
+    Setting(
+        "fixes.count", read.choice(*COUNTS), "all", " | ".join(COUNTS),
+        "which missing fixes ask for a reboot: all, or those of fixes.insist alone",
+    ),
+    Setting("fixes.ignore", read.cves, "", "CVE[, CVE...]", "missing fixes that never ask for a reboot"),
+    Setting(
+        "fixes.insist", read.cves, "", "CVE[, CVE...]",
+        "missing fixes that always ask for a reboot, and for which reboot.grace does not wait",
+    ),
+    Setting(
+        "fixes.severity", read.choice(*SEVERITIES), "low", " | ".join(SEVERITIES),
+        "the least severity that asks for a reboot, where the distribution's advisories give one (dnf); a severity "
+        "nobody gave counts",
+    ),
+    Setting(
+        "fixes.blacklisted", read.choice(*BLACKLISTED), "count", " | ".join(BLACKLISTED),
+        "missing fixes in modules that are not loaded and that modprobe.d(5) keeps from being loaded by themselves",
+    ),
+    Setting("reboot.enabled", read.flag, "yes", "yes | no", "no: never reboot; the need is recorded and shown"),
+    Setting(
+        "reboot.window", read.window, "Sun 03:00-04:00", "[DAYS] HH:MM-HH:MM | any",
         "when a reboot may happen, in local time (`Mon-Fri 22:00-02:00`, `Sat,Sun 03:00-05:00`)",
     ),
-    Setting("reboot.jitter", _number(0, _DAY), "1800", "seconds", "over how long machines spread inside the window"),
+    Setting("reboot.jitter", read.seconds(0, read.DAY), "1800", "time", "over how long machines spread in the window"),
     Setting(
-        "reboot.deadline", _number(0, 3650, units=False), "7", "days",
+        "reboot.grace", read.seconds(0, 365 * read.DAY), "0", "time",
+        "how long an installed kernel may wait for an update that is not published yet before a reboot is planned",
+    ),
+    Setting(
+        "reboot.deadline", read.number(0, 3650), "7", "days",
         "how long a needed reboot may wait for a window; 0: no limit",
     ),
-    Setting("reboot.method", _choice(*METHODS), "reboot", " | ".join(METHODS), "how to reboot"),
+    Setting("reboot.method", read.choice(*METHODS), "reboot", " | ".join(METHODS), "how to reboot"),
     Setting("reboot.command", str, "", "program and arguments", "for the method command; no shell runs it"),
     Setting("reboot.wall", str, "", "text", "what logged-in users are told; empty: kmend's own words"),
+    Setting("reboot.block_users", read.flag, "no", "yes | no", "put a reboot off while somebody is logged in"),
+    Setting(
+        "reboot.block_inhibitors", read.flag, "yes", "yes | no",
+        "put a reboot off while a program holds a blocking inhibitor (systemd-inhibit(1))",
+    ),
+    Setting(
+        "reboot.block_command", str, "", "program and arguments",
+        "put a reboot off unless this ends with 0 within a minute; no shell runs it",
+    ),
 )  # fmt: skip
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def setting(name: str) -> Setting:
+    """The setting of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in _BY_NAME:
+        raise UsageError(f"no setting {name!r:.60}", hint="`kmend config` lists them; see also kmend.conf(5)")
+    return _BY_NAME[name]
 
 
 def parse(text: str, where: str) -> Tuple[Dict[str, Any], List[str]]:
@@ -123,21 +178,26 @@ def parse(text: str, where: str) -> Tuple[Dict[str, Any], List[str]]:
     Raises:
         ConfigError: a value or a line makes no sense.
     """
-    values: Dict[str, Any] = {}
+    given, warnings = parse_given(text, where)
+    return {item.name: item.value for item in given}, warnings
+
+
+def parse_given(text: str, where: str) -> Tuple[List[Given], List[str]]:
+    """As `parse`, with the text of each value and the place it comes from."""
+    found: List[Given] = []
     warnings: List[str] = []
     for name, value in _items(text, where):
-        setting = _BY_NAME.get(name)
         line = f"{where}:{_line_of(text, name)}"
-        if setting is None:
+        if name not in _BY_NAME:
             warnings.append(f"{line}: unknown setting {name!r:.60}, ignored")
             continue
         try:
-            values[name] = setting.read(value)
+            found.append(Given(name, value, _BY_NAME[name].read(value), line))
         except ValueError as error:
             raise ConfigError(
                 f"{line}: bad value for {name}: {value!r:.60}", why=str(error), hint="see kmend.conf(5)"
             ) from error
-    return values, warnings
+    return found, warnings
 
 
 def _items(text: str, where: str) -> List[Tuple[str, str]]:
@@ -185,16 +245,22 @@ def build(values: Dict[str, Any]) -> Policy:
     Raises:
         ConfigError: the values contradict each other.
     """
-    full = {setting.name: setting.read(setting.default) for setting in SETTINGS}
+    full = {item.name: item.read(item.default) for item in SETTINGS}
     full.update(values)
-    reboot = {name.partition(".")[2]: value for name, value in full.items() if name.startswith("reboot.")}
-    own = {name: value for name, value in full.items() if "." not in name}
-    policy = Policy(reboot=RebootPolicy(**reboot), **own)
+    parts = {section: make(**_under(section, full)) for section, make in _SECTIONS.items()}
+    policy = Policy(**{name: value for name, value in full.items() if "." not in name}, **parts)
     try:
         check(policy.reboot)
     except UsageError as error:
         raise ConfigError(f"/{MAIN}: {error.what}", why=error.why, hint=error.hint) from error
+    if always_quiet(policy.apply.quiet):
+        why = "the windows of apply.quiet follow each other without end"
+        raise ConfigError(f"/{MAIN}: nothing could ever go live", why=why, hint="leave a gap, or set mode = manual")
     return policy
+
+
+def _under(section: str, full: Dict[str, Any]) -> Dict[str, Any]:
+    return {name.partition(".")[2]: value for name, value in full.items() if name.startswith(f"{section}.")}
 
 
 def load(system: System) -> Tuple[Policy, List[str]]:
@@ -203,14 +269,24 @@ def load(system: System) -> Tuple[Policy, List[str]]:
     Raises:
         ConfigError: a file can't be read or understood.
     """
+    given, warnings = sources(system)
+    return build({name: item.value for name, item in given.items()}), warnings
+
+
+def sources(system: System) -> Tuple[Dict[str, Given], List[str]]:
+    """What the files give, each by the last one that does, and warnings.
+
+    Raises:
+        ConfigError: as `load`, but for contradictions.
+    """
     drop_ins = [f"{DROP_INS}/{name}" for name in system.names(DROP_INS) if name.endswith(".conf")]
-    values: Dict[str, Any] = {}
+    found: Dict[str, Given] = {}
     warnings: List[str] = []
     for name in [MAIN, *drop_ins]:
-        found, doubts = parse(_text(system, name), str(Path("/") / name))
-        values.update(found)
+        given, doubts = parse_given(_text(system, name), str(Path("/") / name))
+        found.update({item.name: item for item in given})
         warnings += doubts
-    return build(values), warnings
+    return found, warnings
 
 
 def _text(system: System, name: str) -> str:

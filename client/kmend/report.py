@@ -5,6 +5,7 @@ import collections
 import datetime
 from typing import Any, Dict, Optional
 
+from kmend import need as needs
 from kmend import plan
 from kmend.coverage import Level
 from kmend.policy import Policy
@@ -67,8 +68,10 @@ def summary(found: Survey, policy: Policy, now: datetime.datetime, uptime: float
         "reasons": dict(collections.Counter(item.reason or item.state for item in found.coverage.outstanding)),
         "cve_list_complete": found.coverage.complete,
         "reboot": _reboot(found),
+        "reboot_need": _need(needs.of(found, policy, now)),
         "failure": _failure(found),
         "held": found.state.choices.held,
+        "holds": [{"what": hold.what, "until": hold.until, "at": hold.at} for hold in found.state.holds],
         "mode": policy.mode,
         "notes": list(found.notes),
     }  # fmt: skip
@@ -125,6 +128,10 @@ def _reboot(found: Survey) -> Optional[Dict[str, Any]]:
         "when": stamp(planned.when), "reason": planned.reason, "method": planned.method, "armed": planned.armed,
         "note": planned.note,
     }  # fmt: skip
+
+
+def _need(need: needs.Need) -> Dict[str, Any]:
+    return {"reason": need.reason, "waits": need.waits, "cves": len(need.items), "not_counted": need.ignored}
 
 
 def _failure(found: Survey) -> Optional[Dict[str, Any]]:

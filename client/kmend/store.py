@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Type, TypeVar
 
 from kmend import records
 from kmend.errors import StoreError
+from kmend.hold import Hold
 from kmend.records import Applied, Attempt, Choices, Event, Quarantined, RecordError, Seen
 from kmend.system import System
 
@@ -80,6 +81,14 @@ class Store:
     def set_choices(self, value: Choices) -> None:
         """Remember what the administrator decided."""
         self._put("choices.json", value)
+
+    def holds(self) -> List[Hold]:
+        """What the administrator holds back by name."""
+        return self._load("holds.json", lambda value: records.items_from_json(Hold, value)) or []
+
+    def set_holds(self, value: List[Hold]) -> None:
+        """Replace the list."""
+        self._put("holds.json", value)
 
     def quarantine(self) -> List[Quarantined]:
         """Updates not to be tried again."""

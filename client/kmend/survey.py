@@ -57,8 +57,9 @@ def look(agent: Agent, notes: Optional[List[str]] = None) -> State:
     unsupported = kernel.unsupported_reason(system)
     who = _identity(agent)
     state = State(
-        who, unsupported, system.boot_id(), agent.patches.all() if not unsupported else (), agent.patches.idle_modules()
-    )
+        who, unsupported, system.boot_id(), agent.patches.all() if not unsupported else (),
+        agent.patches.idle_modules(), machine_id=(system.read_text("etc/machine-id") or "").strip(),
+    )  # fmt: skip
     if system.euid() != 0:
         try:
             agent.store.history()
@@ -72,6 +73,7 @@ def look(agent: Agent, notes: Optional[List[str]] = None) -> State:
         attempt=agent.store.attempt(),
         quarantine=tuple(agent.store.quarantine()),
         choices=agent.store.choices(),
+        holds=tuple(agent.store.holds()),
         failure=last_failure(agent.store.history(), who.build_id),
     )
 

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kmend mode: look at the mode, or set it by a file of its own beside the administrator's."""
+"""kmend mode: look at the mode, or set it as `kmend config mode=...` does."""
 
 import argparse
-import os
+from typing import List
 
-from kmend import policy
+from kmend import policy, settings
 from kmend.agent import Agent
 from kmend.cli import messages
 from kmend.cli.result import Result
 from kmend.distro import automatic
-from kmend.errors import KmendError, StoreError
-
-FILE = f"{policy.DROP_INS}/90-mode.conf"
 
 
 def run(agent: Agent, args: argparse.Namespace) -> Result:
@@ -19,26 +16,15 @@ def run(agent: Agent, args: argparse.Namespace) -> Result:
     if not args.mode:
         return Result(0, {"mode": agent.policy.mode}, [agent.policy.mode])
     agent.require_root(f"mode {args.mode}")
-    _write(agent, f"# written by kmend mode\nmode = {args.mode}\n")
+    settings.change(agent.system, {"mode": args.mode})
+    changed = connect(agent)
+    data = {"mode": args.mode, "dnf_automatic": changed[0] if changed else ""}
+    return Result(0, data, [messages.MODE.format(args.mode), *changed])
+
+
+def connect(agent: Agent) -> List[str]:
+    """Have dnf-automatic ask kmend about reboots in the mode auto only; what was changed for that, in words."""
     now = policy.load(agent.system)[0].mode
-    if now != args.mode:
-        raise KmendError(
-            f"the mode is still {now}", why=f"a file after /{FILE} sets it", hint=f"look into /{policy.DROP_INS}"
-        )
-    lines = [messages.MODE.format(now)]
-    changed = automatic.connect(agent.system.root) if now == "auto" else automatic.disconnect(agent.system.root)
-    if changed:
-        lines.append(changed)
-    return Result(0, {"mode": now, "dnf_automatic": changed}, lines)
-
-
-def _write(agent: Agent, text: str) -> None:
-    path = agent.system.path(FILE)
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"can't write {path}", why=str(error.strerror), hint="kmend needs to run as root") from error
+    root = agent.system.root
+    changed = automatic.connect(root) if now == "auto" else automatic.disconnect(root)
+    return [changed] if changed else []

@@ -6,10 +6,10 @@ import datetime
 from typing import List, Optional
 
 from kmend import lock
+from kmend import need as needs
 from kmend.agent import Agent, Planned
 from kmend.cli import messages
 from kmend.cli.result import Result
-from kmend.plan import reboot_reason
 from kmend.records import stamp
 from kmend.survey import survey
 
@@ -32,13 +32,13 @@ def _others(agent: Agent) -> List[str]:
 
 
 def _schedule(agent: Agent, if_needed: bool) -> Result:
-    found = survey(agent)
-    release = found.pending.release if found.pending else None
-    reason = reboot_reason(found.coverage, release, found.state)
-    if reason is None and if_needed:
+    need = needs.of(survey(agent), agent.policy, agent.system.now())
+    reason = need.reason
+    if not reason and if_needed:
         others = _others(agent)
         if not others:
-            return Result(0, None, [f"{messages.REBOOT_NOT_NEEDED}: {messages.REBOOT_NOT_NEEDED_WHY}"])
+            why = need.waits or messages.REBOOT_NOT_NEEDED_WHY
+            return Result(0, None, [f"{messages.REBOOT_NOT_NEEDED}: {why}"])
         reason = messages.REBOOT_OTHERS.format(", ".join(others[:4]))
     reason = reason or messages.REBOOT_FORCED_REASON
     planned = agent.reboots.schedule(agent.policy.reboot, reason, agent.system.now())

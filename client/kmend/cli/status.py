@@ -6,6 +6,7 @@ import collections
 import datetime
 from typing import List
 
+from kmend import need as needs
 from kmend import plan, report
 from kmend.agent import Agent
 from kmend.cli.result import Result
@@ -43,6 +44,7 @@ def lines(agent: Agent, found: Survey, now: datetime.datetime, uptime: float) ->
     result.append(_line("pending", _pending(found, now)))
     result += _counts(found, now)
     result += _update(agent, found, now)
+    result += _waits(agent, found, now)
     result += _trouble(found, now)
     return result + [_line("note", note) for note in found.notes]
 
@@ -102,6 +104,16 @@ def _update(agent: Agent, found: Survey, now: datetime.datetime) -> List[str]:
         return []
     why = plan.withheld(update, found.state, agent.policy, now) or "goes live with the next kmend reconcile"
     return [_line("update", f"{update.manifest.version} available; {why}")]
+
+
+def _waits(agent: Agent, found: Survey, now: datetime.datetime) -> List[str]:
+    """Why no reboot is planned although something is left; the reason of one that is planned stands elsewhere."""
+    need = needs.of(found, agent.policy, now)
+    if need.waits:
+        return [_line("waits", f"no reboot is planned yet: {need.waits}")]
+    if need.ignored:
+        return [_line("ignored", f"{plural(need.ignored, 'CVE')} ask for no reboot by policy ([fixes])")]
+    return []
 
 
 def _trouble(found: Survey, now: datetime.datetime) -> List[str]:

@@ -80,12 +80,32 @@ VERBS: Tuple[Verb, ...] = (
     ),
     Verb(
         "mode", "apply updates by itself, or only on demand",
-        "auto: `kmend reconcile` applies updates; manual: it only reports them. Without an argument the mode is shown. "
+        "auto: `kmend reconcile` applies updates; manual: it only reports them; notify: it also tells of them in the "
+        "journal and the login message. Without an argument the mode is shown. "
         "auto also has dnf-automatic ask kmend before a reboot, where it is set to reboot when needed.",
-        (Argument(("mode",), "the mode to set", {"nargs": "?", "default": "", "choices": ["", "auto", "manual"]}),),
+        (Argument(("mode",), "the mode to set",
+                  {"nargs": "?", "default": "", "choices": ["", "auto", "manual", "notify"]}),),
     ),
-    Verb("hold", "let no new update go live", "Updates are still fetched and shown. What is live stays live."),
-    Verb("unhold", "undo hold", "Lets updates go live again."),
+    Verb(
+        "config", "the settings, where each comes from, and changing one",
+        "Without an argument all settings are shown: value, default, and the file and line that sets it. NAME shows "
+        "one with its help; NAME=VALUE sets it in a file of kmend's own, /etc/kmend/conf.d/90-kmend-config.conf, and "
+        "`--unset` takes it out of there again.",
+        (Argument(("what",), "NAME or NAME=VALUE", {"nargs": "*", "metavar": "SETTING"}),
+         Argument(("--unset",), "take the named settings out of that file", _STORE_TRUE)),
+    ),
+    Verb(
+        "hold", "let no new update go live",
+        "Holds all updates, those of a package or version (with the wildcards * and ?), or those that carry a CVE; for "
+        "good, or until a day. Updates are still fetched and shown. What is live stays live.",
+        (Argument(("what",), "CVE, package or version; without it everything", {"nargs": "*", "metavar": "WHAT"}),
+         Argument(("--until",), "the first day on which it is over, YYYY-MM-DD",
+                  {"default": "", "metavar": "DATE"})),
+    ),
+    Verb(
+        "unhold", "undo hold", "Lets updates go live again: these, or all of them.",
+        (Argument(("what",), "what was held", {"nargs": "*", "metavar": "WHAT"}),),
+    ),
     Verb(
         "history", "what happened, oldest first", "Prints the events the agent recorded on this machine.",
         (Argument(("-l", "--limit"), "only the last N events", {"type": int, "default": 0, "metavar": "N"}),),

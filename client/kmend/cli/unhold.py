@@ -4,10 +4,10 @@
 import argparse
 
 from kmend.agent import Agent
-from kmend.cli.hold import switch
+from kmend.cli.hold import release
 from kmend.cli.result import Result
 
 
 def run(agent: Agent, args: argparse.Namespace) -> Result:
     """See cli/table.py."""
-    return switch(agent, False)
+    return release(agent, args.what)

@@ -19,7 +19,7 @@ from unit.client.conftest import World
 from unit.client.simulator import OTHER_BUILD_ID, RELEASE, VERSION
 
 CLIENT = Path(__file__).resolve().parents[3] / "client"
-READ_ONLY = ["status", "list", "show", "cves", "uname", "check", "history", "metrics", "reboot", "mode"]
+READ_ONLY = ["status", "list", "show", "cves", "uname", "check", "history", "metrics", "reboot", "mode", "config"]
 
 
 class Shell:
@@ -101,7 +101,7 @@ def test_apply_overrides_manual_mode_and_hold(shell: Shell) -> None:
 
 def test_hold_and_unhold(shell: Shell) -> None:
     shell.world.publish()
-    assert shell.json("hold")[1] == {"held": True}
+    assert shell.json("hold")[1] == {"held": True, "holds": []}
     assert shell.run("reconcile")[0] == 3 and shell.world.live() == []
     assert "held" in shell.run("status")[1]
     shell.run("unhold")
@@ -253,7 +253,7 @@ def test_reboot_if_needed_by_the_kernel(shell: Shell) -> None:
 def test_mode(shell: Shell) -> None:
     assert shell.json("mode") == (0, {"mode": "auto"})
     assert shell.json("mode", "manual") == (0, {"mode": "manual", "dnf_automatic": ""})
-    assert shell.world.machine.path("etc/kmend/conf.d/90-mode.conf").read_text().endswith("mode = manual\n")
+    assert shell.world.machine.path("etc/kmend/conf.d/90-kmend-config.conf").read_text().endswith("mode = manual\n")
     assert shell.json("mode", "auto")[1]["mode"] == "auto"
 
 
@@ -261,7 +261,7 @@ def test_mode_that_another_file_decides(shell: Shell) -> None:
     shell.world.machine.put("etc/kmend/conf.d/99-ours.conf", b"mode = manual\n")
     assert shell.run("mode", "manual")[0] == 0
     code, _, err = shell.run("mode", "auto")
-    assert code == 1 and "the mode is still manual" in err
+    assert code == 1 and "mode not changed: /etc/kmend/conf.d/99-ours.conf:1 sets it after" in err
 
 
 def test_mode_has_dnf_automatic_ask(shell: Shell) -> None:

@@ -9,7 +9,6 @@ import pytest
 from kmend.coverage import Coverage, Level, assess
 from kmend.livepatch import PatchState
 from kmend.manifest import Fix
-from kmend.plan import State, reboot_reason
 from kmend.reasons import Reason, Verdict
 from unit.client import updates
 from unit.client.updates import ABSENT_CVE, LIVE_CVES, MODULE_CVE, REBOOT_CVE
@@ -86,12 +85,3 @@ def test_unreadable_changelog() -> None:
     assert (same.level, same.complete) == (Level.COVERED, True)
     newer = assess("6.1.192-1", None, updates.manifest(), LIVE, NONE)
     assert (newer.level, newer.complete) == (Level.PARTIAL, False)
-
-
-def test_reboot_reason() -> None:
-    state = State(updates.manifest().kernel, "", "b")
-    assert reboot_reason(of(LIVE), "6.1.0-54", state) is None
-    assert reboot_reason(of(None), None, state) is None
-    assert reboot_reason(of(None), "6.1.0-54", state) == "3 CVEs fixed in 6.1.0-54 not covered (not live)"
-    unfit = dataclasses.replace(state, unsupported="no ORC")
-    assert "no ORC" in (reboot_reason(of(None), "6.1.0-54", unfit) or "")

@@ -45,7 +45,11 @@ class Exhaustive:
 
 @dataclasses.dataclass
 class Judgement:
-    """What stages 2 to 6 found. `refusal` is set for the verdict reboot; `assembled` for live."""
+    """What stages 2 to 6 found. `refusal` is set for the verdict reboot; `assembled` for live.
+
+    `reach`: of a refused change, everything that its units are linked into, as far as that is known: the image and
+    modules of which a machine without them needs no reboot. Empty when it is not known.
+    """
 
     change: Change
     verdict: Verdict
@@ -56,6 +60,7 @@ class Judgement:
     assembled: Assembled | None = None
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     exhaustive: Exhaustive | None = None
+    reach: tuple[str, ...] = ()
 
 
 class Judge:
@@ -97,10 +102,12 @@ class Judge:
         return judgement
 
     def _judged(self, work: WorkDir, change: Change, name: str) -> Judgement:
+        reach: tuple[str, ...] = ()
         try:
             with self.objects.timed(Stage.CHANGE):
                 trees, units = self._change(work, change)
                 self.objects.check_constants(trees, units.constants)
+            reach = self._reach(units)
             if not units.objects:
                 return Judgement(change, Verdict.ABSENT, [], [], absent=units.notes)
             results = self._spread(work, trees, self._results(work, trees, units))
@@ -115,7 +122,14 @@ class Judge:
             # what an earlier run left from here on is not the work of this change
             work.begin(Stage.GUARD)
             report.write_refusal(work, refusal)
-            return Judgement(change, Verdict.REBOOT, [], [], refusal=refusal)
+            return Judgement(change, Verdict.REBOOT, [], [], refusal=refusal, reach=reach)
+
+    def _reach(self, units: Units) -> tuple[str, ...]:
+        """What the units are linked into; nothing if one is left out of them, or belongs nowhere."""
+        kbuild = self.choice.kbuild
+        owners = [kbuild.shared.get(name) or (kbuild.owner(name),) for name in units.objects]
+        found = {name for names in owners for name in names}
+        return () if units.early or None in found else tuple(sorted(name for name in found if name))
 
     def _change(self, work: WorkDir, change: Change) -> tuple[ChangeTrees, Units]:
         trees = work_out(self.kernel.source, change)
@@ -123,7 +137,8 @@ class Judge:
         early = vdso.outside(units.objects.values())
         for source in sorted(early):
             units.notes[source] = "runs before or outside the kernel; changes at the next boot"
-        units = dataclasses.replace(units, objects={k: v for k, v in units.objects.items() if v not in early})
+        objects = {name: source for name, source in units.objects.items() if source not in early}
+        units = dataclasses.replace(units, objects=objects, early=tuple(sorted(early)))
         key = self._key(trees)
         if not work.is_complete(Stage.CHANGE, key):
             write_out(work.begin(Stage.CHANGE), trees)

@@ -213,7 +213,7 @@ def _manifest_fix(outcome: FixOutcome) -> Fix:
         verdict=judgement.verdict,
         reason=refusal.reason if refusal else None,
         detail=_line(detail, 2000),
-        objects=tuple(sorted({unit.object for unit in judgement.units if unit.redirected})),
+        objects=judgement.reach or tuple(sorted({unit.object for unit in judgement.units if unit.redirected})),
     )
 
 

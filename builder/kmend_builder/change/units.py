@@ -26,7 +26,8 @@ _INCLUDED = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+\.(?!h")[A-Za-z]+)"',
 class Units:
     """`objects`: object -> its source; `reasons`: object -> why; `absent`: changed files that alter no object.
 
-    `notes` says why each absent file is. `constants`: those of constants.SOURCES that may use the change.
+    `notes` says why each absent file is. `constants`: those of constants.SOURCES that may use the change. `early`:
+    sources left out of `objects` because they run before or outside of the kernel.
     """
 
     objects: dict[str, str]
@@ -34,6 +35,7 @@ class Units:
     reasons: dict[str, str]
     notes: dict[str, str]
     constants: tuple[str, ...] = ()
+    early: tuple[str, ...] = ()
 
 
 def affected_units(

@@ -14,6 +14,7 @@ from kmend_builder.change.inputs import Change
 from kmend_builder.change.prepare import ChangeTrees
 from kmend_builder.change.units import Units
 from kmend_builder.judge import Exhaustive, Judge, Judgement
+from kmend_builder.kernel.kbuild import KbuildMap
 from kmend_builder.livepatch.units import UnitResult
 from kmend_builder.objects import Objects
 from kmend_builder.progress import SilentProgress
@@ -60,6 +61,8 @@ class Fake(Judge):
         self._found = None
         self.objects = self.made = Compiled(after)
         self.chosen = chosen or set()
+        owners = {**dict.fromkeys((source.replace(".c", ".o") for source in OTHERS), "net"), "net/own.o": "own"}
+        self.choice: Any = SimpleNamespace(kbuild=KbuildMap(owners, {"net/03.o": ("net", "net2")}, {}, frozenset()))
 
     def _change(self, work: WorkDir, change: Change) -> tuple[ChangeTrees, Units]:
         objects = {source.replace(".c", ".o"): source for source in [*OTHERS, OWN]}
@@ -104,6 +107,23 @@ def test_a_layout_that_the_patch_itself_shows_to_change_ends_it(judge: Run, work
     assert list(read(work, "4-diff/diff.json")) == list(read(work, "5-match/match.json")) == ["net/own.o"]
     assert read(work, "6-guard/guard.json")["reason"] == "data-layout"
     assert not (work.stage(Stage.COMPILE) / ".complete").exists()
+
+
+def test_a_refusal_names_all_that_the_change_reaches(judge: Run) -> None:
+    """Not what was compared before it stopped: of a machine without these modules it says that nothing is left."""
+    fake, judgement = judge({OWN: LAYOUT})
+    assert judgement.reach == ("net", "net2", "own")
+    assert fake._reach(Units({"net/own.o": OWN}, (), {}, {})) == ("own",)
+
+
+@pytest.mark.parametrize("units", [
+    Units({"net/own.o": OWN, "lib/new.o": "lib/new.c"}, (), {}, {}),
+    Units({"net/own.o": OWN}, (), {}, {}, early=("arch/x86/boot/main.c",)),
+    Units({}, (), {}, {}),
+])  # fmt: skip
+def test_a_reach_that_is_not_known_is_empty(judge: Run, units: Units) -> None:
+    fake, judgement = judge({OWN: CODE})
+    assert fake._reach(units) == () == judgement.reach
 
 
 def test_code_that_changes_does_not(judge: Run, work: WorkDir) -> None:

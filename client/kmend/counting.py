@@ -9,10 +9,9 @@ import dataclasses
 from typing import Tuple
 
 from kmend.coverage import Item
+from kmend.distro.base import SEVERITIES
 
 COUNTS = ("all", "listed")
-# From the distribution's advisories (updateinfo.xml). "low" is Red Hat's lowest.
-SEVERITIES = ("low", "moderate", "important", "critical")
 BLACKLISTED = ("count", "ignore")
 
 

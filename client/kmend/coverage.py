@@ -9,6 +9,7 @@ import dataclasses
 import enum
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
+from kmend import presence as places
 from kmend.livepatch import PatchState
 from kmend.manifest import Fix, Manifest
 from kmend.reasons import Verdict
@@ -16,6 +17,8 @@ from kmend.reasons import Verdict
 VMLINUX = "vmlinux"
 WHY_UNKNOWN = "unknown"
 WHY_NOT_LIVE = "not live"
+NOT_HERE = "not on this machine: {}"
+_NOWHERE: Mapping[str, str] = {}
 _RANK = {"reboot": 0, WHY_NOT_LIVE: 1, WHY_UNKNOWN: 2, "live": 3, "absent": 4}
 
 
@@ -78,17 +81,26 @@ def _object_done(name: str, patch: PatchState, loaded: FrozenSet[str]) -> bool:
     return name != VMLINUX and name in patch.objects and name not in loaded
 
 
-def judge_cves(manifest: Manifest, patch: Optional[PatchState], loaded: FrozenSet[str]) -> Dict[str, Item]:
+def judge_cves(
+    manifest: Manifest, patch: Optional[PatchState], loaded: FrozenSet[str], presence: Mapping[str, str] = _NOWHERE
+) -> Dict[str, Item]:
     """Each CVE of the manifest and its state here. With several fixes for one CVE the worst of them counts."""
     result: Dict[str, Item] = {}
     for fix in manifest.fixes:
-        state = _state(fix, patch, loaded)
+        item = _item(fix, patch, loaded, presence)
         for cve in fix.cves:
             old = result.get(cve)
-            if old is None or _RANK[state] < _RANK[old.state]:
-                reason = fix.reason.value if fix.reason else ""
-                result[cve] = Item(cve, state, reason, fix.title, fix.detail)
+            if old is None or _RANK[item.state] < _RANK[old.state]:
+                result[cve] = dataclasses.replace(item, cve=cve)
     return result
+
+
+def _item(fix: Fix, patch: Optional[PatchState], loaded: FrozenSet[str], presence: Mapping[str, str]) -> Item:
+    where = places.nearest(presence, fix.objects)
+    state = _state(fix, patch, loaded)
+    if state in ("reboot", WHY_NOT_LIVE) and where == places.MISSING:
+        return Item("", "absent", "", fix.title, NOT_HERE.format(", ".join(fix.objects)), where)
+    return Item("", state, fix.reason.value if fix.reason else "", fix.title, fix.detail, where)
 
 
 def _state(fix: Fix, patch: Optional[PatchState], loaded: FrozenSet[str]) -> str:
@@ -105,6 +117,8 @@ def assess(
     manifest: Optional[Manifest],
     patch: Optional[PatchState],
     loaded: FrozenSet[str],
+    presence: Mapping[str, str] = _NOWHERE,
+    severities: Mapping[str, str] = _NOWHERE,
 ) -> Coverage:
     """Coverage of the pending upgrade by the live patch whose manifest this is.
 
@@ -114,19 +128,26 @@ def assess(
         manifest: of the live patch that is applied, or of the update at hand; None: there is none.
         patch: what the kernel says of that live patch; None: it is not there.
         loaded: names of the loaded modules.
+        presence: module -> one of presence.ORDER, as far as known.
+        severities: CVE id -> severity, as far as the distribution gives one.
     """
-    known = judge_cves(manifest, patch, loaded) if manifest else {}
+    known = judge_cves(manifest, patch, loaded, presence) if manifest else {}
+    known = {cve: dataclasses.replace(item, severity=severities.get(cve, "")) for cve, item in known.items()}
     if pending_version is None:
         items = tuple(known[cve] for cve in sorted(known))
         return Coverage(_level(items) if patch else Level.NONE, items)
     if pending_cves is not None:
-        return _coverage([known.get(cve) or Item(cve, WHY_UNKNOWN, title=pending_cves[cve]) for cve in pending_cves])
+        return _coverage([known.get(cve) or _unknown(cve, pending_cves[cve], severities) for cve in pending_cves])
     # An update whose target is the pending kernel lists all of the upgrade's CVEs itself.
     if manifest is not None and manifest.target == pending_version:
         return _coverage(list(known.values()))
     items = tuple(known[cve] for cve in sorted(known))
     level = Level.PARTIAL if any(item.state == "live" for item in items) else Level.UNCOVERED
     return Coverage(level, items, complete=False)
+
+
+def _unknown(cve: str, title: str, severities: Mapping[str, str]) -> Item:
+    return Item(cve, WHY_UNKNOWN, title=title, severity=severities.get(cve, ""))
 
 
 def _coverage(items: List[Item]) -> Coverage:

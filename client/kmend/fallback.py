@@ -4,7 +4,7 @@
 from typing import List
 
 from kmend import need as needs
-from kmend import notice
+from kmend import notice, owing
 from kmend.agent import Agent
 from kmend.errors import KmendError
 from kmend.survey import Survey
@@ -16,7 +16,7 @@ NOTHING_PENDING = "no newer kernel waits for a reboot"
 
 def settle_reboot(agent: Agent, found: Survey, notes: List[str]) -> None:
     """Bring reboot plan and flag in line with coverage. What fails here is a note: the kernel is not worse for it."""
-    for step in (_settle, notice.tell):
+    for step in (_settle, notice.tell, owing.settle):
         try:
             step(agent, found)
         except KmendError as error:

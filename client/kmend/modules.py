@@ -69,16 +69,17 @@ def _unpack(path: Path) -> bytes:
     return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
-def _directory(system: System, release: str) -> Optional[Path]:
+def directory(system: System, release: str) -> Optional[Path]:
+    """Where the modules of a release lie, or None."""
     candidates = (system.path(f"lib/modules/{release}"), system.path(f"usr/lib/modules/{release}"))
     return next((path for path in candidates if path.is_dir()), None)
 
 
 def _files(system: System, release: str, name: str) -> List[Path]:
-    top = _directory(system, release)
+    top = directory(system, release)
     if top is None:
         return []
-    return [path for path in _listed(top) if _module_name(path.name) == name and path.exists()]
+    return [path for path in _listed(top) if module_name(path.name) == name and path.exists()]
 
 
 def _listed(top: Path) -> Iterable[Path]:
@@ -90,7 +91,7 @@ def _listed(top: Path) -> Iterable[Path]:
         return [Path(directory) / name for directory, _, names in os.walk(top) for name in names]
 
 
-def _module_name(file: str) -> Optional[str]:
+def module_name(file: str) -> Optional[str]:
     """The kernel's name of a module file; None when it is no module."""
     for ending in _ENDINGS:
         if file.endswith(ending):

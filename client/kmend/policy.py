@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 from kmend import values as read
-from kmend.counting import BLACKLISTED, COUNTS, SEVERITIES, FixPolicy
+from kmend.counting import BLACKLISTED, COUNTS, FixPolicy
+from kmend.distro.base import SEVERITIES
 from kmend.errors import KmendError, UsageError
 from kmend.filters import ApplyPolicy, always_quiet
 from kmend.hold import HoldPolicy

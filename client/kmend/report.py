@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 from kmend import need as needs
 from kmend import plan
 from kmend.coverage import Level
+from kmend.debt import UNNAMED, Debt
 from kmend.policy import Policy
 from kmend.records import Event, stamp
 from kmend.survey import Survey
@@ -47,7 +48,9 @@ def standing_failure(found: Survey) -> Optional[Event]:
     return failure if failure.serial in offered or found.catalogue.refusals else None
 
 
-def summary(found: Survey, policy: Policy, now: datetime.datetime, uptime: float) -> Dict[str, Any]:
+def summary(
+    found: Survey, policy: Policy, now: datetime.datetime, uptime: float, debt: Optional[Debt] = None
+) -> Dict[str, Any]:
     """What `kmend status --json` prints."""
     kernel = found.state.kernel
     return {
@@ -69,6 +72,7 @@ def summary(found: Survey, policy: Policy, now: datetime.datetime, uptime: float
         "cve_list_complete": found.coverage.complete,
         "reboot": _reboot(found),
         "reboot_need": _need(needs.of(found, policy, now)),
+        "reboot_debt": _debt(debt),
         "failure": _failure(found),
         "held": found.state.choices.held,
         "holds": [{"what": hold.what, "until": hold.until, "at": hold.at} for hold in found.state.holds],
@@ -132,6 +136,13 @@ def _reboot(found: Survey) -> Optional[Dict[str, Any]]:
 
 def _need(need: needs.Need) -> Dict[str, Any]:
     return {"reason": need.reason, "waits": need.waits, "cves": len(need.items), "not_counted": need.ignored}
+
+
+def _debt(debt: Optional[Debt]) -> Optional[Dict[str, Any]]:
+    if debt is None:
+        return None
+    since = {cve: when for cve, when in debt.since.items() if cve != UNNAMED}
+    return {"since": debt.first, "pending": debt.pending, "worst": debt.worst or None, "cves": since}
 
 
 def _failure(found: Survey) -> Optional[Dict[str, Any]]:

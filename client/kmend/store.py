@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Type, TypeVar
 
 from kmend import records
+from kmend.debt import Debt
 from kmend.errors import StoreError
 from kmend.hold import Hold
 from kmend.records import Applied, Attempt, Choices, Event, Quarantined, RecordError, Seen
@@ -89,6 +90,14 @@ class Store:
     def set_holds(self, value: List[Hold]) -> None:
         """Replace the list."""
         self._put("holds.json", value)
+
+    def debt(self) -> Optional[Debt]:
+        """What the running kernel owed when the agent looked last."""
+        return self._record("debt.json", Debt)
+
+    def set_debt(self, value: Optional[Debt]) -> None:
+        """Replace it; None: nothing is owed."""
+        self._put("debt.json", value)
 
     def quarantine(self) -> List[Quarantined]:
         """Updates not to be tried again."""

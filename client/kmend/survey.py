@@ -6,7 +6,7 @@ import dataclasses
 from typing import FrozenSet, List, Optional
 
 from kmend import catalogue as updates_on_disk
-from kmend import kernel, manifest
+from kmend import kernel, manifest, presence, public
 from kmend.agent import Agent, Planned
 from kmend.catalogue import Catalogue, Update
 from kmend.coverage import Coverage, assess
@@ -16,7 +16,7 @@ from kmend.manifest import KernelId, Manifest
 from kmend.plan import State
 from kmend.records import Event
 
-NOT_ROOT = "kmend's records are root's; run as root to see when and how the update was applied"
+NOT_ROOT = "kmend's records are root's, and nothing is shown of them yet; run as root"
 # A refusal with a serial is of a module that was altered; one without is the catalogue's, which tells it anew.
 _FAILURES = ("failed", "stalled", "refused")
 
@@ -64,9 +64,7 @@ def look(agent: Agent, notes: Optional[List[str]] = None) -> State:
         try:
             agent.store.history()
         except StoreError:
-            if notes is not None:
-                notes.append(NOT_ROOT)
-            return state
+            return _as_shown(agent, state, notes)
     return dataclasses.replace(
         state,
         applied=agent.store.applied(),
@@ -76,6 +74,19 @@ def look(agent: Agent, notes: Optional[List[str]] = None) -> State:
         holds=tuple(agent.store.holds()),
         failure=last_failure(agent.store.history(), who.build_id),
     )
+
+
+def _as_shown(agent: Agent, state: State, notes: Optional[List[str]]) -> State:
+    """The state for an ordinary user: the records as root shows them."""
+    shown = public.read(agent.system)
+    if shown is None:
+        if notes is not None:
+            notes.append(NOT_ROOT)
+        return state
+    return dataclasses.replace(
+        state, applied=shown.applied, attempt=shown.attempt, quarantine=shown.quarantine, choices=shown.choices,
+        failure=shown.failure, holds=shown.holds,
+    )  # fmt: skip
 
 
 def _identity(agent: Agent) -> KernelId:
@@ -128,11 +139,18 @@ def live_manifest(agent: Agent, state: State, catalogue: Catalogue) -> Optional[
 def kept_manifest(agent: Agent, name: str) -> Optional[Manifest]:
     """The manifest kept when the live patch `name` went live; it was verified then and is root's own file."""
     try:
-        data = agent.store.live_manifest()
+        data = _kept_bytes(agent)
         kept = manifest.parse(data) if data else None
     except KmendError:
         return None
     return kept if kept and kept.module.name == name else None
+
+
+def _kept_bytes(agent: Agent) -> Optional[bytes]:
+    try:
+        return agent.store.live_manifest()
+    except StoreError:
+        return agent.system.read_bytes(public.MANIFEST) if agent.system.euid() != 0 else None
 
 
 def update_named(catalogue: Catalogue, module: str) -> Optional[Update]:
@@ -165,4 +183,9 @@ def _coverage(
             cves = agent.distro.pending_cves(state.kernel.version, pending)
         except KmendError as error:
             notes.append(f"{error}")
-    return assess(pending.version if pending else None, cves, about, state.patch, loaded_modules(agent))
+    names = {name for fix in about.fixes for name in fix.objects} if about else set()
+    return assess(
+        pending.version if pending else None, cves, about, state.patch, loaded_modules(agent),
+        presence.of(agent.system, state.kernel.release, names),
+        agent.distro.pending_severities(state.kernel.version, pending) if agent.distro and pending else {},
+    )  # fmt: skip

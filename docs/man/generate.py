@@ -36,7 +36,7 @@ FILES = (
     ("/usr/share/keyrings/kmend-archive-keyring.gpg", "keys trusted for updates and archive"),
     ("/etc/kmend/trusted.d/*.gpg", "more keys, of the administrator's choice (binary keyrings)"),
     ("/etc/kmend/kmend.conf", "the policy, see kmend.conf(5)"),
-    ("/run/kmend/", "lock, queue, planned reboot"),
+    ("/run/kmend/", "lock, queue, planned reboot; what ordinary users may know of the records"),
 )
 
 

@@ -6,13 +6,14 @@ import dataclasses
 from typing import List
 
 from kmend import hold as holding
-from kmend import lock
+from kmend import lock, owing
 from kmend.agent import Agent
 from kmend.cli import messages
 from kmend.cli.result import Result
 from kmend.errors import UsageError
 from kmend.hold import Hold
 from kmend.records import stamp
+from kmend.survey import survey
 
 WAIT = 60.0
 
@@ -83,7 +84,8 @@ def _key(name: str) -> str:
 
 
 def answer(agent: Agent) -> Result:
-    """What is held now."""
+    """What is held now; ordinary users are shown it, too."""
+    owing.settle(agent, survey(agent))
     held, holds = agent.store.choices().held, agent.store.holds()
     named = [messages.HELD_NAMED.format(_named(hold)) for hold in holds]
     lines = [messages.HELD] if held else (named or [messages.UNHELD])

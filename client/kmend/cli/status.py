@@ -4,14 +4,16 @@
 import argparse
 import collections
 import datetime
-from typing import List
+from typing import List, Optional
 
+from kmend import debt as debts
 from kmend import need as needs
-from kmend import plan, report
+from kmend import owing, plan, report
 from kmend.agent import Agent
 from kmend.cli.result import Result
 from kmend.cli.text import clock, duration, plural
 from kmend.coverage import WHY_NOT_LIVE, WHY_UNKNOWN, Level
+from kmend.debt import Debt
 from kmend.records import moment
 from kmend.survey import Survey, survey
 
@@ -30,11 +32,12 @@ def run(agent: Agent, args: argparse.Namespace) -> Result:
 def render(agent: Agent, found: Survey) -> Result:
     """A survey on the screen; reconcile ends with the same."""
     now, uptime = agent.system.now(), agent.system.uptime()
-    data = report.summary(found, agent.policy, now, uptime)
-    return Result(report.exit_code(found), data, lines(agent, found, now, uptime))
+    debt = owing.now_owed(agent, found)
+    data = report.summary(found, agent.policy, now, uptime, debt)
+    return Result(report.exit_code(found), data, lines(agent, found, now, uptime, debt))
 
 
-def lines(agent: Agent, found: Survey, now: datetime.datetime, uptime: float) -> List[str]:
+def lines(agent: Agent, found: Survey, now: datetime.datetime, uptime: float, debt: Optional[Debt] = None) -> List[str]:
     """The screen, line by line."""
     kernel = found.state.kernel
     version = f" ({kernel.version})" if kernel.version else ""
@@ -43,6 +46,7 @@ def lines(agent: Agent, found: Survey, now: datetime.datetime, uptime: float) ->
         result.append(_line("support", f"none: {found.state.unsupported}"))
     result.append(_line("pending", _pending(found, now)))
     result += _counts(found, now)
+    result += [_line("debt", debts.describe(debt, now))] if debt else []
     result += _update(agent, found, now)
     result += _waits(agent, found, now)
     result += _trouble(found, now)

@@ -46,7 +46,8 @@ VERBS: Tuple[Verb, ...] = (
     Verb(
         "cves", "the CVEs of the pending upgrade and what becomes of each",
         "Lists the CVEs that the pending kernel fixes, each live, absent, reboot (with the reason code), not live, or "
-        "unknown. Only what the kernel itself reports as patched counts as live.",
+        "unknown. Only what the kernel itself reports as patched counts as live. A fix in a module that is not on this "
+        "machine is absent; whether a module is loaded is said in brackets.",
         (Argument(("--only",), "only CVEs in this state",
                   {"choices": ["live", "absent", "reboot", "not live", "unknown"]}),),
     ),

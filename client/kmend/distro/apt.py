@@ -65,6 +65,10 @@ class AptDistro:
                 return found
         return None
 
+    def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
+        """See `Distro`. Debian's changelogs give none."""
+        return {}
+
     def reboot_packages(self, booted: datetime.datetime) -> List[str]:
         """See `Distro`. Debian's packages say so themselves, in a list that a boot clears."""
         return flags.other_entries(self._root)

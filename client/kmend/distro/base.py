@@ -14,6 +14,8 @@ from kmend.errors import KmendError
 from kmend.manifest import KernelId
 
 APT, DNF = "apt", "dnf"
+# Red Hat's classification of advisories, which Fedora and others took over; mildest first.
+SEVERITIES = ("low", "moderate", "important", "critical")
 # What dpkg accepts in a name. It must not end in "-" or "+" either: to apt-get "x-" means "remove x".
 _DEB_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9]\Z")
 
@@ -77,6 +79,10 @@ class Distro(Protocol):
 
     def pending_cves(self, running_version: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
         """CVE id -> title of what `pending` fixes since `running_version`; None: no complete changelog at hand."""
+
+    def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
+        """CVE id -> low, moderate, important or critical, for those of `pending_cves` whose advisory tells; only what
+        `pending_cves` has read before."""
 
     def reboot_packages(self, booted: datetime.datetime) -> List[str]:
         """Names of packages other than kernels that need a reboot, because they changed after `booted` (aware)."""

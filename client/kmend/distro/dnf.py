@@ -65,6 +65,10 @@ class DnfDistro:
             return None
         return updateinfo_files.cves(self._root, self._run, running_version, pending)
 
+    def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
+        """See `Distro`. That of the advisory, which is the one of its gravest CVE."""
+        return updateinfo_files.severities(self._root, running_version, pending)
+
     def reboot_packages(self, booted: datetime.datetime) -> List[str]:
         """See `Distro`. As `dnf needs-restarting -r` does it, kernels left out."""
         names = [*needsrestarting.NAMES, *needsrestarting.configured(self._root)]

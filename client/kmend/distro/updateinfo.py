@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple
 
 from kmend.distro import rpmver
+from kmend.distro.base import SEVERITIES
 
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
 _TITLE_LIMIT = 200
@@ -28,11 +29,15 @@ class UpdateInfoError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Advisory:
-    """One advisory: its CVEs with a title each, and the EVRs of the package that was asked for."""
+    """One advisory: its CVEs with a title each, and the EVRs of the package that was asked for.
+
+    `severity`: one of SEVERITIES, "" if none of them is given.
+    """
 
     id: str
     cves: Dict[str, str]
     versions: Tuple[str, ...]
+    severity: str = ""
 
 
 def parse(file: Readable, package: str) -> List[Advisory]:
@@ -70,7 +75,8 @@ def _advisory(update: ElementTree.Element, package: str) -> List[Advisory]:
     # Some publishers name CVEs in the text only. One too many is looked at; one too few would be taken for covered.
     for cve in _CVE.findall(f"{title} {update.findtext('description') or ''}"):
         cves.setdefault(cve, title)
-    return [Advisory(update.findtext("id") or "", cves, versions)]
+    severity = (update.findtext("severity") or "").strip().lower()
+    return [Advisory(update.findtext("id") or "", cves, versions, severity if severity in SEVERITIES else "")]
 
 
 def _evr(package: ElementTree.Element) -> str:
@@ -101,7 +107,21 @@ def cves_between(lists: Iterable[List[Advisory]], older: str, newer: str) -> Opt
         return None
     found: Dict[str, str] = {}
     for advisory in (item for advisories in every for item in advisories):
-        if any(rpmver.compare(older, item) < 0 and rpmver.compare(item, newer) <= 0 for item in advisory.versions):
+        if any(_between(older, item, newer) for item in advisory.versions):
             for cve, title in advisory.cves.items():
                 found.setdefault(cve, title)
     return found
+
+
+def severities_between(lists: Iterable[List[Advisory]], older: str, newer: str) -> Dict[str, str]:
+    """CVE id -> severity of what `cves_between` finds, where an advisory gives one; the gravest of several counts."""
+    found: Dict[str, str] = {}
+    for advisory in (item for advisories in lists for item in advisories):
+        if advisory.severity and any(_between(older, item, newer) for item in advisory.versions):
+            for cve in advisory.cves:
+                found[cve] = max(found.get(cve, advisory.severity), advisory.severity, key=SEVERITIES.index)
+    return found
+
+
+def _between(older: str, version: str, newer: str) -> bool:
+    return rpmver.compare(older, version) < 0 and rpmver.compare(version, newer) <= 0

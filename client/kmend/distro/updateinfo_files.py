@@ -41,19 +41,36 @@ _PROGRAMS = {"zst": ("zstd", "-dc"), "zck": ("unzck", "--stdout")}
 def cves(root: Path, run: Runner, older: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
     """CVE id -> title of what `pending` fixes since `older`; None: no complete list is at hand."""
     files = _files(root)
-    kept = root / SAVED / f"{pending.package}_{older}_{pending.version}.json".replace("/", "_")
+    kept = _kept(root, older, pending)
     saved = _load(kept, files)
     if saved is not None:
         return saved
-    found = _between(files, run, older, pending)
-    if found is not None:
+    lists = _lists(files, run, pending)
+    found = updateinfo.cves_between(lists, older, pending.version) if lists is not None else None
+    if lists is not None and found is not None:
+        severe = updateinfo.severities_between(lists, older, pending.version)
+        if severe:
+            _save(_beside(kept), severe)
         _save(kept, found)
         return found
     # What is at hand now is not complete; what was known when it was, is.
     return _load(kept, [])
 
 
-def _between(files: List[Path], run: Runner, older: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
+def severities(root: Path, older: str, pending: PendingKernel) -> Dict[str, str]:
+    """CVE id -> severity, from the answer that `cves` has kept; empty when there is none."""
+    return _load(_beside(_kept(root, older, pending)), []) or {}
+
+
+def _kept(root: Path, older: str, pending: PendingKernel) -> Path:
+    return root / SAVED / f"{pending.package}_{older}_{pending.version}.json".replace("/", "_")
+
+
+def _beside(kept: Path) -> Path:
+    return kept.parent / "severity" / kept.name
+
+
+def _lists(files: List[Path], run: Runner, pending: PendingKernel) -> Optional[List[List[Advisory]]]:
     """One list that can't be read may hold what the others don't: then nothing is complete."""
     lists: List[List[Advisory]] = []
     for path in files:
@@ -62,7 +79,7 @@ def _between(files: List[Path], run: Runner, older: str, pending: PendingKernel)
                 lists.append(updateinfo.parse(file, pending.package))
         except (*_UNREADABLE, PackageManagerError):
             return None
-    return updateinfo.cves_between(lists, older, pending.version)
+    return lists
 
 
 def _files(root: Path) -> List[Path]:

@@ -38,6 +38,7 @@ class FakeDistro:
         self.publish: Optional[Callable[[], object]] = None
         self.offline = False
         self.others: List[str] = []
+        self.severities: Dict[str, str] = {}
 
     def running_version(self, release: str) -> Optional[str]:
         return VERSION
@@ -47,6 +48,9 @@ class FakeDistro:
 
     def pending_cves(self, running_version: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
         return self.cves
+
+    def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
+        return self.severities
 
     def reboot_packages(self, booted: datetime.datetime) -> List[str]:
         return self.others

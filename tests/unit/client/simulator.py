@@ -91,6 +91,11 @@ class Machine(System):
 
     # System
 
+    def read_bytes(self, name: str) -> Optional[bytes]:
+        if self.user and name.startswith("var/lib/kmend"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return super().read_bytes(name)
+
     def uname(self) -> Uname:
         return Uname(RELEASE, f"#1 SMP PREEMPT_DYNAMIC Debian {VERSION} (2026-10-01)", "x86_64")
 

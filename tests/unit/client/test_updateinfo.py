@@ -178,3 +178,26 @@ def test_a_damaged_copy_is_made_anew(world: World) -> None:
     [kept] = (world.root / updateinfo_files.SAVED).iterdir()
     kept.write_text('{"CVE-2026-10001": 7}')
     assert world.cves() == sorted(FIXED)
+
+
+def graded(name: str, evr: str, cves: Sequence[str], severity: str) -> str:
+    return advisory(name, evr, cves).replace("</title>", f"</title><severity>{severity}</severity>", 1)
+
+
+def test_severities_of_what_lies_between(world: World) -> None:
+    """The gravest advisory counts; what no advisory grades is left out."""
+    world.put(listing(
+        OLDEST, graded("A", MIDDLE, ["CVE-2026-10001", "CVE-2026-10002"], "Moderate"),
+        graded("B", NEW, ["CVE-2026-10002"], "Important"), graded("C", NEW, ["CVE-2026-10003"], "None"),
+        graded("D", "6.12.0-120.el10", ["CVE-2026-10001"], "Critical"),
+    ))  # fmt: skip
+    assert updateinfo_files.severities(world.root, OLD, PENDING) == {}
+    world.cves()
+    expected = {"CVE-2026-10001": "moderate", "CVE-2026-10002": "important"}
+    assert updateinfo_files.severities(world.root, OLD, PENDING) == expected
+
+
+def test_without_grades_there_are_none(world: World) -> None:
+    world.put(WHOLE)
+    world.cves()
+    assert updateinfo_files.severities(world.root, OLD, PENDING) == {}

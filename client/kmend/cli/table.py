@@ -49,14 +49,16 @@ VERBS: Tuple[Verb, ...] = (
         "unknown. Only what the kernel itself reports as patched counts as live. A fix in a module that is not on this "
         "machine is absent; whether a module is loaded is said in brackets.",
         (Argument(("--only",), "only CVEs in this state",
-                  {"choices": ["live", "absent", "reboot", "not live", "unknown"]}),),
+                  {"choices": ["live", "absent", "reboot", "not live", "unknown"]}),
+         Argument(("--openvex",), "print an OpenVEX 0.2.0 document for scanners", _STORE_TRUE)),
     ),
     Verb(
         "uname", "the effective kernel version",
         "Prints the release of the kernel whose fixes are in effect: the pending one's when the running kernel is "
         "covered, otherwise the running one's.",
-        (Argument(("-v", "--version"), "print the package version instead",
-                  {**_STORE_TRUE, "dest": "kernel_version"}),),
+        (Argument(("-r", "--release"), "print the release, which is the default", _STORE_TRUE),
+         Argument(("-v", "--version"), "print the package version; with -r both, the release first",
+                  {**_STORE_TRUE, "dest": "kernel_version"})),
     ),
     Verb(
         "check", "ask the archive for updates, apply nothing",

@@ -21,4 +21,5 @@ def run(agent: Agent, args: argparse.Namespace) -> Result:
         "release": release, "version": version, "running_release": kernel.release, "running_version": kernel.version,
         "effective": effective,
     }  # fmt: skip
-    return Result(0, data, [version if args.kernel_version else release])
+    chosen = [release] if args.release or not args.kernel_version else []
+    return Result(0, data, [" ".join([*chosen, *([version] if args.kernel_version else [])])])

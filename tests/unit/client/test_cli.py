@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command line on the simulated machine: every verb, its exit code, its JSON, its errors."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import pytest
 
 from kmend.cli import messages
 from kmend.cli.main import build_parser, main, verb_names
+from kmend.counting import FixPolicy
 from kmend.distro import automatic
 from kmend.manifest import KernelId
 from kmend.policy import Policy
 from unit.client import updates
-from unit.client.conftest import World
+from unit.client.conftest import PENDING, World
 from unit.client.simulator import OTHER_BUILD_ID, RELEASE, VERSION
 
 CLIENT = Path(__file__).resolve().parents[3] / "client"
@@ -195,6 +197,35 @@ def test_uname(shell: Shell) -> None:
     shell.run("reconcile")
     assert shell.run("uname")[1] == "6.1.0-54-cloud-amd64\n"
     assert shell.run("uname", "-v")[1] == "6.1.190-1\n"
+    assert shell.run("uname", "-r")[1] == "6.1.0-54-cloud-amd64\n"
+    assert shell.run("uname", "-r", "-v")[1] == "6.1.0-54-cloud-amd64 6.1.190-1\n"
+
+
+@pytest.mark.parametrize("lost", ["reverted", "in transition", "a fix needs a reboot", "list incomplete", "ignored"])
+def test_uname_claims_no_more_than_is_live(shell: Shell, lost: str) -> None:
+    world = shell.world
+    world.publish(fixes=(*updates.fixes(), updates.REBOOT_FIX))
+    if lost in ("a fix needs a reboot", "ignored"):
+        world.distro.cves = {**(world.distro.cves or {}), updates.REBOOT_CVE: "layout"}
+    if lost == "ignored":
+        world.policy = Policy(fixes=FixPolicy(ignore=(updates.REBOOT_CVE,)))
+    shell.run("reconcile")
+    if lost == "reverted":
+        assert shell.run("uname")[1] == "6.1.0-54-cloud-amd64\n"
+        shell.run("revert")
+    if lost == "in transition":
+        world.machine.put(f"sys/kernel/livepatch/{world.live()[0]}/transition", b"1\n")
+    if lost == "list incomplete":
+        world.distro.cves, world.distro.pending = None, dataclasses.replace(PENDING, version="6.1.191-1")
+    assert shell.run("uname", "-r", "-v")[1] == f"{RELEASE} {VERSION}\n"
+    assert shell.json("uname")[1]["effective"] is False
+
+
+def test_uname_without_a_pending_kernel_is_the_running_one(shell: Shell) -> None:
+    shell.world.publish()
+    shell.world.distro.pending = None
+    shell.run("reconcile")
+    assert shell.run("uname", "-r", "-v")[1] == f"{RELEASE} {VERSION}\n"
 
 
 def test_check_changes_nothing(shell: Shell) -> None:

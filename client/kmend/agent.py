@@ -6,6 +6,7 @@ import datetime
 import sys
 from typing import Callable, List, Optional, Protocol, Tuple
 
+from kmend import journal
 from kmend import policy as policy_file
 from kmend.distro.base import Distro
 from kmend.errors import KmendError, UsageError
@@ -127,13 +128,16 @@ class Agent:
         self, event: str, version: str = "", serial: int = 0, *, build_id: str = "", why: str = "",
         details: Tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        """Put an event into the history and the journal.
+        """Put an event into the history and the journal; the line is said as well where it would not be read twice.
 
         Raises:
             StoreError: it can't be written.
         """
-        self.say(": ".join(filter(None, [f"{event} {version}".strip(), why])))
-        self.store.append(Event(stamp(self.system.now()), event, version, build_id, serial, why, details))
+        line = ": ".join(filter(None, [f"{event} {version}".strip(), why]))
+        entry = Event(stamp(self.system.now()), event, version, build_id, serial, why, details)
+        if not journal.told(self.system, entry, line):
+            self.say(line)
+        self.store.append(entry)
 
 
 def build(system: Optional[System] = None, loader: Optional[ModuleLoader] = None) -> Agent:

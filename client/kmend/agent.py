@@ -19,6 +19,7 @@ from kmend.reboot_window import RebootPolicy
 from kmend.records import Event, stamp
 from kmend.store import Store
 from kmend.system import System
+from kmend.watch import MachineWatch, NoWatch, Watch
 
 
 class Planned(Protocol):
@@ -115,6 +116,7 @@ class Agent:
     flags: Flags
     warnings: List[str] = dataclasses.field(default_factory=list)
     say: Callable[[str], None] = _journal
+    watch: Watch = dataclasses.field(default_factory=NoWatch)
 
     def require_root(self, verb: str) -> None:
         """
@@ -159,6 +161,7 @@ def build(system: Optional[System] = None, loader: Optional[ModuleLoader] = None
         reboots=MachineReboots(machine),
         flags=MachineFlags(machine),
         warnings=warnings,
+        watch=MachineWatch(machine),
     )
 
 

@@ -7,13 +7,13 @@ before the module is loaded, and it is removed only when the kernel log is clean
 """
 
 import dataclasses
-from typing import List, Optional
+from typing import Optional
 
-from kmend import modules, transition
+from kmend import modules, postmortem, taint, transition
 from kmend.agent import Agent
 from kmend.catalogue import Update
+from kmend.checkup import Checkup, checkup
 from kmend.errors import KernelError
-from kmend.health import Finding
 from kmend.livepatch import LoadError, PatchState
 from kmend.manifest import Manifest
 from kmend.quarantine import put_aside
@@ -21,7 +21,7 @@ from kmend.records import Applied, Attempt, Seen, stamp
 
 # How long to wait after the transition before the first look at the log: a wrong patch usually shows at once.
 SETTLE = 2.0
-HINT_BLAME = "it was reverted and will not be tried again; report it to its publisher"
+HINT_BLAME = "it will not be tried again; report it to its publisher, with the newest file in /{}"
 
 
 def apply(agent: Agent, update: Update) -> Applied:
@@ -96,6 +96,7 @@ def _write_ahead(agent: Agent, found: Manifest) -> Attempt:
         at=stamp(agent.system.now()),
         log=agent.log.last(),
         tries=old.tries + 1 if old and again else 1,
+        taint=taint.read(agent.system),
     )
     agent.store.set_attempt(attempt)
     return attempt
@@ -127,10 +128,14 @@ def settle(agent: Agent, found: Manifest, attempt: Attempt) -> Applied:
         raise
     remove_replaced(agent)
     agent.system.sleep(SETTLE)
-    verdict = agent.log.since(attempt.log, found.module.name)
-    if verdict.blame:
-        raise blamed(agent, attempt, verdict.blame)
-    return _record(agent, found, attempt, patch, [finding.text for finding in verdict.findings])
+    seen = checkup(agent, attempt)
+    if seen.blame:
+        raise blamed(agent, attempt, seen.blame)
+    applied = _record(agent, found, attempt, patch, seen)
+    trouble = agent.watch.arm(agent.policy.health.looks)
+    if trouble:
+        agent.say(trouble)
+    return applied
 
 
 def remove_replaced(agent: Agent) -> None:
@@ -142,18 +147,26 @@ def remove_replaced(agent: Agent) -> None:
             agent.say(f"{error}")
 
 
-def blamed(agent: Agent, attempt: Attempt, finding: Finding) -> KernelError:
-    """Take back an update after which the kernel is not well, and put it into quarantine; gives the error."""
-    why = f"the kernel log says: {finding.text}"
+def blamed(agent: Agent, attempt: Attempt, why: str) -> KernelError:
+    """Take back an update after which the kernel is not well, and put it into quarantine; gives the error.
+
+    The evidence comes first: a log that is full of warnings will not hold it for long, and taking back may fail. It
+    is then tried again by every reconcile, without another file each time.
+    """
+    known = any(
+        item.serial == attempt.serial and item.build_id == attempt.build_id for item in agent.store.quarantine()
+    )
+    file = "" if known else postmortem.write(agent, "reverted", attempt, why)
     put_aside(agent, attempt.version, attempt.serial, why)
     transition.remove(agent.system, agent.patches, attempt.module, agent.policy.transition_timeout)
     agent.store.set_applied(None)
     agent.store.set_attempt(None)
-    agent.record("reverted", attempt.version, attempt.serial, build_id=attempt.build_id, why=why)
-    return KernelError(f"{attempt.version} was reverted", why=why, hint=HINT_BLAME)
+    details = (f"post-mortem: {file}",) if file else ()
+    agent.record("reverted", attempt.version, attempt.serial, build_id=attempt.build_id, why=why, details=details)
+    return KernelError(f"{attempt.version} was reverted", why=why, hint=HINT_BLAME.format(postmortem.PLACE))
 
 
-def _record(agent: Agent, found: Manifest, attempt: Attempt, patch: PatchState, warnings: List[str]) -> Applied:
+def _record(agent: Agent, found: Manifest, attempt: Attempt, patch: PatchState, seen: Checkup) -> Applied:
     applied = Applied(
         version=found.version,
         serial=found.serial,
@@ -163,13 +176,15 @@ def _record(agent: Agent, found: Manifest, attempt: Attempt, patch: PatchState, 
         at=stamp(agent.system.now()),
         log=attempt.log,
         unconfirmed_boots=_unconfirmed_boots(agent.store.applied(), attempt),
+        uptime=int(agent.system.uptime()),
+        taint=seen.taint,
     )
     agent.store.set_applied(applied)
     agent.store.set_attempt(None)
     objects = sorted(name for name, patched in patch.objects.items() if patched)
     agent.record(
         "applied", found.version, found.serial, build_id=applied.build_id,
-        details=(f"patched: {', '.join(objects)}", *warnings),
+        details=(f"patched: {', '.join(objects)}", *seen.findings),
     )  # fmt: skip
     return applied
 
@@ -180,25 +195,31 @@ def _unconfirmed_boots(old: Optional[Applied], attempt: Attempt) -> int:
     return old.unconfirmed_boots + (old.boot_id != attempt.boot_id)
 
 
-def confirm(agent: Agent, applied: Applied) -> Applied:
-    """Look at the log since the update went live; confirmed when it is clean.
+def look_again(agent: Agent, applied: Applied, number: int) -> Applied:
+    """Look at the kernel again; `number` of the policy's looks are due. The last one confirms the update.
 
     Raises:
-        KernelError: it is not; the update was reverted.
+        KernelError: the kernel is not well; the update was reverted.
     """
-    verdict = agent.log.since(applied.log, applied.module)
-    if verdict.blame:
-        raise blamed(agent, _attempt_of(applied), verdict.blame)
-    done = dataclasses.replace(applied, confirmed=stamp(agent.system.now()))
+    attempt = _attempt_of(applied)
+    seen = checkup(agent, attempt)
+    if seen.blame:
+        raise blamed(agent, attempt, seen.blame)
+    # Flags that were judged harmless now are not judged again: their warning may be gone from the log by then.
+    done = dataclasses.replace(applied, looks=number, taint=seen.taint)
+    if number < len(agent.policy.health.looks):
+        agent.store.set_applied(done)
+        return done
+    done = dataclasses.replace(done, confirmed=stamp(agent.system.now()))
     agent.store.set_applied(done)
     agent.record(
-        "confirmed", applied.version, applied.serial, build_id=applied.build_id,
-        details=tuple(finding.text for finding in verdict.findings),
+        "confirmed", applied.version, applied.serial, build_id=applied.build_id, details=seen.findings
     )  # fmt: skip
     return done
 
 
 def _attempt_of(applied: Applied) -> Attempt:
     return Attempt(
-        applied.version, applied.serial, applied.build_id, applied.module, applied.boot_id, applied.at, applied.log
-    )
+        applied.version, applied.serial, applied.build_id, applied.module, applied.boot_id, applied.at, applied.log,
+        taint=applied.taint,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ import enum
 import re
 from typing import Iterable, List, Optional, Tuple
 
+from kmend import frames
 from kmend.system import System
 
 
@@ -47,6 +48,7 @@ _WARNING = re.compile(
     r"|INFO: task .* blocked for more than|unchecked MSR access error|list_(?:add|del) corruption|refcount_t: "
     r"|UBSAN: |KASAN: )"
 )
+_STALL = re.compile(r"^(?:rcu: INFO: .*(?:stall|detected)|INFO: rcu_\S+ |INFO: task .* blocked for more than)")
 # A failed callback is no finding of its own: the line that names the patch comes right after it.
 _REFUSAL = re.compile(
     r"^livepatch: (?!pre-patch callback failed).*"
@@ -80,28 +82,50 @@ def judge(records: Iterable[str], after: int, module: str) -> Verdict:
     A fatal report and a failure of livepatch are blamed on the update whoever caused them: a kernel in that
     state should not also carry a fresh change. Not so a failure that names another patch: that a newer update was
     refused says nothing about the one that is live. A warning is blamed only when it was raised in the update's own
-    code, because many machines warn all day.
+    code, because many machines warn all day; a stall or a hung task only when the update's own code is what waits.
     """
-    findings: List[Finding] = []
-    blame: Optional[Finding] = None
+    judgement = _Judgement(module)
     for sequence, text in filter(None, map(parse, records)):
-        if sequence <= after:
-            continue
+        if sequence > after:
+            judgement.read(sequence, text)
+    return Verdict(judgement.blame, tuple(judgement.findings))
+
+
+class _Judgement:
+    """The log so far, line by line. `_waiting`: in the report of a stall whose place has not come yet."""
+
+    def __init__(self, module: str) -> None:
+        self.blame: Optional[Finding] = None
+        self.findings: List[Finding] = []
+        self._module = module
+        self._waiting = False
+        self._interrupt = False
+
+    def read(self, sequence: int, text: str) -> None:
+        """The next line."""
         level = classify(text)
         if level is not None:
-            findings.append(Finding(sequence, level, text[:300]))
-        if blame is None:
-            blame = _blamed(findings, level, text, module)
-    return Verdict(blame, tuple(findings))
+            self.findings.append(Finding(sequence, level, text[:300]))
+            self._waiting, self._interrupt = _STALL.search(text) is not None, False
+        if self.blame is None and self.findings and (self._is_ours(level, text) or self._waits_in_ours(text)):
+            self.blame = self.findings[-1]
 
+    def _is_ours(self, level: Optional[Level], text: str) -> bool:
+        if level is Level.FATAL or (level is Level.REFUSAL and not _of_another(text, self._module)):
+            return True
+        # The place of a warning counts, not the whole stack: a patched function is often somewhere below a driver that
+        # warns about its own business.
+        place = level is Level.WARNING or text.startswith("RIP: ")
+        return place and frames.names_module(text, self._module)
 
-def _blamed(findings: List[Finding], level: Optional[Level], text: str, module: str) -> Optional[Finding]:
-    if level is Level.FATAL or (level is Level.REFUSAL and not _of_another(text, module)):
-        return findings[-1]
-    # A function of a module is printed as "name+0x1/0x2 [module]". The place of the warning counts, not the whole
-    # stack: a patched function is often somewhere below a driver that warns about its own business.
-    place = level is Level.WARNING or text.startswith("RIP: ")
-    return findings[-1] if findings and place and f"[{module}]" in text else None
+    def _waits_in_ours(self, text: str) -> bool:
+        """The innermost frame of the task that is not the scheduler's or a lock's: who is waiting."""
+        self._interrupt = frames.interrupted(text, self._interrupt)
+        frame = frames.parse(text)
+        if not self._waiting or self._interrupt or frame is None or frame.waits:
+            return False
+        self._waiting = False
+        return frame.module == self._module
 
 
 def _of_another(text: str, module: str) -> bool:
@@ -142,6 +166,10 @@ class LogReader:
     def refused(self, after: int, module: str) -> Tuple[str, ...]:
         """`refusals` of what was logged after sequence number `after`."""
         return refusals(self._records(), after, module)
+
+    def lines(self) -> List[Tuple[int, str]]:
+        """(sequence number, text) of all records that are still there, oldest first."""
+        return [item for item in map(parse, self._records()) if item]
 
     def _records(self) -> List[str]:
         try:

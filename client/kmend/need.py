@@ -68,6 +68,9 @@ def decide(
         coming: the manifest of that update.
         published: whether there is an update for the pending kernel at all.
     """
+    bad = plan.stuck(state)
+    if bad is not None:
+        return Need(f"{bad.version} can't be taken out of the running kernel, and is in quarantine: {bad.why}")
     if pending is None or coverage.level in (Level.COVERED, Level.NONE):
         return Need()
     if state.unsupported:

@@ -6,17 +6,18 @@ The plan is made anew after each round, so that a run that was killed anywhere c
     attempt left by an earlier boot       -> quarantine that update (crash guard)
     our patch in transition               -> finish it
     our patch live although reverted      -> remove it (the run that reverts it was killed)
+    our patch live although in quarantine -> remove it (a task that is stuck in it has held it up)
     our patch live but not on record      -> adopt it (the run that loaded it was killed)
     our module loaded but no live patch   -> unload it
     newer update, nothing against it      -> apply it
-    applied and quiet long enough         -> confirm it
+    applied, and a look is due            -> look at the kernel again; the last look confirms it
 """
 
 import dataclasses
 import datetime
 from typing import List, Optional, Tuple, Union
 
-from kmend import filters
+from kmend import filters, watch
 from kmend import hold as holding
 from kmend.catalogue import Catalogue, Update
 from kmend.filters import Wait
@@ -59,6 +60,7 @@ class State:
     failure: Optional[Event] = None
     holds: Tuple[Hold, ...] = ()
     machine_id: str = ""
+    uptime: float = 0.0
 
     @property
     def patch(self) -> Optional[PatchState]:
@@ -111,7 +113,7 @@ class Unload:
 
 @dataclasses.dataclass(frozen=True)
 class Remove:
-    """Take back a live patch that the administrator has reverted."""
+    """Take back a live patch that the administrator has reverted, or that is in quarantine."""
 
     name: str
 
@@ -124,11 +126,13 @@ class Apply:
 
 
 @dataclasses.dataclass(frozen=True)
-class Confirm:
-    """Look at the kernel log since the update went live."""
+class Look:
+    """Look at the kernel again: by now `number` looks are due. The last one confirms the update."""
+
+    number: int
 
 
-Action = Union[Quarantine, Finish, Remove, Adopt, Unload, Apply, Confirm]
+Action = Union[Quarantine, Finish, Remove, Adopt, Unload, Apply, Look]
 
 
 def plan(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datetime) -> Tuple[Action, ...]:
@@ -141,9 +145,8 @@ def plan(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datet
     busy = tuple(Finish(patch.name) for patch in state.patches if patch.ours and patch.transition)
     if busy:
         return busy
-    record = state.record
-    if record and record.serial <= state.choices.reverted.get(state.kernel.build_id, 0):
-        return (Remove(record.module),)
+    if state.patch is not None and _unwanted(state):
+        return (Remove(state.patch.name),)
     actions: List[Action] = []
     if state.patch is not None and state.record is None:
         actions.append(Adopt(state.patch.name))
@@ -153,7 +156,8 @@ def plan(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datet
     update = wanted(state, catalogue, policy, now)
     if update is not None:
         return (Apply(update),)
-    return (Confirm(),) if _ripe(state, policy, now) else ()
+    number = _looks_due(state, policy)
+    return (Look(number),) if number else ()
 
 
 def _quarantines(state: State) -> Tuple[Action, ...]:
@@ -169,6 +173,24 @@ def _quarantines(state: State) -> Tuple[Action, ...]:
             why = WHY_UNCONFIRMED.format(applied.unconfirmed_boots)
             return (Quarantine(applied.version, applied.serial, why),)
     return ()
+
+
+def _unwanted(state: State) -> bool:
+    """Whether what is live has to go: the administrator reverted it, or it is in quarantine and could not be taken
+    out when it was put there."""
+    record = state.record
+    reverted = record is not None and record.serial <= state.choices.reverted.get(state.kernel.build_id, 0)
+    return reverted or stuck(state) is not None
+
+
+def stuck(state: State) -> Optional[Quarantined]:
+    """The quarantine entry of what is live all the same, or None."""
+    patch, attempt = state.patch, state.attempt
+    if patch is None:
+        return None
+    begun = attempt is not None and attempt.module == patch.name and attempt.boot_id == state.boot_id
+    serial = attempt.serial if attempt and begun else state.live_serial
+    return quarantined(state, serial) if serial else None
 
 
 def quarantined(state: State, serial: int) -> Optional[Quarantined]:
@@ -231,8 +253,10 @@ def wanted(state: State, catalogue: Catalogue, policy: Policy, now: datetime.dat
     return update if update and not withheld(update, state, policy, now) else None
 
 
-def _ripe(state: State, policy: Policy, now: datetime.datetime) -> bool:
+def _looks_due(state: State, policy: Policy) -> int:
+    """How many looks are due; 0 when the last one due has been made."""
     record = state.record
     if record is None or record.confirmed:
-        return False
-    return (now - moment(record.at)).total_seconds() >= policy.confirm_after
+        return 0
+    number = watch.due(policy.health.looks, state.uptime - record.uptime)
+    return number if number > record.looks else 0

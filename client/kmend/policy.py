@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
+from kmend import healthcommand
 from kmend import values as read
 from kmend.counting import BLACKLISTED, COUNTS, FixPolicy
 from kmend.distro.base import SEVERITIES
@@ -32,23 +33,33 @@ class ConfigError(KmendError):
 
 
 @dataclasses.dataclass(frozen=True)
+class HealthPolicy:
+    """When to look again at a kernel that got an update, in seconds after it, and whom to ask."""
+
+    looks: Tuple[int, ...] = (60, 300, 900)
+    command: str = ""
+    timeout: int = 30
+
+
+@dataclasses.dataclass(frozen=True)
 class Policy:
     """What the agent may do. Times are in seconds; `reboot.deadline` in days."""
 
     mode: str = "auto"
     subscribe: bool = True
     transition_timeout: int = 60
-    confirm_after: int = 300
     apply: ApplyPolicy = dataclasses.field(default_factory=ApplyPolicy)
     rollout: RolloutPolicy = dataclasses.field(default_factory=RolloutPolicy)
     hold: HoldPolicy = dataclasses.field(default_factory=HoldPolicy)
     fixes: FixPolicy = dataclasses.field(default_factory=FixPolicy)
     reboot: RebootPolicy = dataclasses.field(default_factory=RebootPolicy)
+    health: HealthPolicy = dataclasses.field(default_factory=HealthPolicy)
 
 
 # The sections that have a policy of their own; the names of the settings are those of its fields.
 _SECTIONS: Dict[str, Callable[..., Any]] = {
     "apply": ApplyPolicy, "rollout": RolloutPolicy, "hold": HoldPolicy, "fixes": FixPolicy, "reboot": RebootPolicy,
+    "health": HealthPolicy,
 }  # fmt: skip
 
 
@@ -73,6 +84,7 @@ class Given:
     where: str
 
 
+_MAX_LOOKS = 10
 SETTINGS: Tuple[Setting, ...] = (
     Setting(
         "mode", read.choice(*MODES), "auto", " | ".join(MODES),
@@ -83,10 +95,6 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting(
         "transition_timeout", read.seconds(1, read.DAY), "60", "time",
         "how long a transition may take before it is turned round",
-    ),
-    Setting(
-        "confirm_after", read.seconds(0, read.DAY), "300", "time",
-        "how long the kernel log must stay quiet before an applied update counts as confirmed",
     ),
     Setting(
         "apply.delay", read.seconds(0, 365 * read.DAY), "0", "time",
@@ -158,6 +166,15 @@ SETTINGS: Tuple[Setting, ...] = (
         "reboot.block_command", str, "", "program and arguments",
         "put a reboot off unless this ends with 0 within a minute; no shell runs it",
     ),
+    Setting(
+        "health.looks", read.times(_MAX_LOOKS), "1min 5min 15min", "times",
+        "when to look at the kernel again after an update went live; the last look confirms it",
+    ),
+    Setting(
+        "health.command", healthcommand.setting, "", "program and arguments",
+        "asked at every look; no shell runs it; another exit status than 0 takes the update back",
+    ),
+    Setting("health.timeout", read.seconds(1, 600), "30", "time", "how long health.command may take"),
 )  # fmt: skip
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 

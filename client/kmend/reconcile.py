@@ -8,7 +8,7 @@ Whatever goes wrong with an update is recorded, reported and followed by the fal
 from typing import List, Optional, Tuple
 
 from kmend import apply as applying
-from kmend import plan, transition
+from kmend import plan, taint, transition
 from kmend.agent import Agent
 from kmend.catalogue import Catalogue, Refusal
 from kmend.errors import KmendError, StoreError, TrustError
@@ -20,9 +20,10 @@ from kmend.quarantine import put_aside
 from kmend.records import Attempt, stamp
 from kmend.survey import Survey, kept_manifest, look, offers, survey, update_named
 
-# Quarantine, finish, adopt, unload, apply, confirm: no state needs more rounds than there are kinds of action.
+# Quarantine, finish, adopt, unload, apply, look: no state needs more rounds than there are kinds of action.
 _ROUNDS = 8
 ADOPTED = "found live and put on record"
+CUT_OFF = "a revert that was cut off"
 UNKNOWN_PATCH = "{} is live, and no manifest on this machine tells what it is; a newer update will replace it"
 
 
@@ -92,8 +93,8 @@ def _perform(agent: Agent, state: State, catalogue: Catalogue, action: plan.Acti
         if isinstance(action, plan.Apply):
             applying.apply(agent, action.update)
             return True
-        if isinstance(action, plan.Confirm) and state.record:
-            applying.confirm(agent, state.record)
+        if isinstance(action, plan.Look) and state.record:
+            applying.look_again(agent, state.record, action.number)
             return True
         return isinstance(action, (plan.Finish, plan.Adopt)) and _adopt(agent, state, catalogue, action.name, notes)
     except StoreError:
@@ -124,12 +125,13 @@ def _about(state: State, action: plan.Action) -> Tuple[str, int]:
 
 
 def _remove(agent: Agent, state: State, name: str) -> bool:
-    """Finish a revert that was killed."""
+    """Finish a revert that was killed, or that a stuck task held up."""
+    bad = plan.stuck(state)
     transition.remove(agent.system, agent.patches, name, agent.policy.transition_timeout)
     version, serial = (state.record.version, state.record.serial) if state.record else (name, 0)
     agent.store.set_applied(None)
     agent.store.set_attempt(None)
-    agent.record("reverted", version, serial, build_id=state.kernel.build_id, why="a revert that was cut off")
+    agent.record("reverted", version, serial, build_id=state.kernel.build_id, why=bad.why if bad else CUT_OFF)
     return True
 
 
@@ -167,5 +169,5 @@ def _attempt(agent: Agent, found: Manifest) -> Attempt:
     """What the write-ahead record would have been; the log is looked at from now on only."""
     return Attempt(
         found.version, found.serial, found.kernel.build_id, found.module.name, agent.system.boot_id(),
-        stamp(agent.system.now()), agent.log.last(),
+        stamp(agent.system.now()), agent.log.last(), taint=taint.read(agent.system),
     )  # fmt: skip

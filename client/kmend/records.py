@@ -5,6 +5,8 @@ import dataclasses
 import datetime
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
 
+from kmend.taint import UNKNOWN
+
 _T = TypeVar("_T")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -18,7 +20,9 @@ class Applied:
     """The update that was made live last.
 
     `log`: kernel log sequence number before it was loaded; `confirmed`: when it was found healthy, "" before that;
-    `unconfirmed_boots`: in how many boots in a row it went live and was not confirmed, this one included.
+    `unconfirmed_boots`: in how many boots in a row it went live and was not confirmed, this one included; `looks`: how
+    many of the later looks at the kernel it has passed; `uptime`: seconds since boot when it went live, because the
+    wall clock may jump; `taint`: the kernel's taint flags as far as they are known not to be its doing.
     """
 
     version: str
@@ -30,11 +34,14 @@ class Applied:
     log: int
     confirmed: str = ""
     unconfirmed_boots: int = 1
+    looks: int = 0
+    uptime: int = 0
+    taint: int = UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """Written before a module is loaded, removed when the kernel is found healthy after it."""
+    """Written before a module is loaded, removed when the kernel is found healthy after it. `log`, `taint`: before."""
 
     version: str
     serial: int
@@ -44,6 +51,7 @@ class Attempt:
     at: str
     log: int
     tries: int = 1
+    taint: int = UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)

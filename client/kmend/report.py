@@ -31,7 +31,7 @@ def exit_code(found: Survey) -> int:
 def is_failed(found: Survey) -> bool:
     """Whether an update was refused, failed, stalled, or is in quarantine, and nothing newer stands in for it."""
     state = found.state
-    if standing_failure(found) or any(patch.ours and patch.transition for patch in state.patches):
+    if standing_failure(found) or plan.stuck(state) or any(patch.ours and patch.transition for patch in state.patches):
         return True
     if found.catalogue.refusals and state.patch is None:
         return True

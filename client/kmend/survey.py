@@ -56,9 +56,11 @@ def look(agent: Agent, notes: Optional[List[str]] = None) -> State:
     system = agent.system
     unsupported = kernel.unsupported_reason(system)
     who = _identity(agent)
+    patches = agent.patches.all() if not unsupported else ()
+    machine_id = (system.read_text("etc/machine-id") or "").strip()
     state = State(
-        who, unsupported, system.boot_id(), agent.patches.all() if not unsupported else (),
-        agent.patches.idle_modules(), machine_id=(system.read_text("etc/machine-id") or "").strip(),
+        who, unsupported, system.boot_id(), patches, agent.patches.idle_modules(), machine_id=machine_id,
+        uptime=system.uptime(),
     )  # fmt: skip
     if system.euid() != 0:
         try:

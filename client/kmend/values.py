@@ -57,6 +57,18 @@ def seconds(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def times(most: int) -> Callable[[str], Tuple[int, ...]]:
+    """Lengths of time up to a day, with commas or blanks between them, in order; one at least."""
+
+    def read(text: str) -> Tuple[int, ...]:
+        found = sorted({seconds(0, DAY)(word) for word in re.split(r"[\s,]+", text) if word})
+        if not 1 <= len(found) <= most:
+            raise ValueError(f"expected 1 to {most} times")
+        return tuple(found)
+
+    return read
+
+
 def _within(value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ValueError(f"expected {low} to {high}")

@@ -20,6 +20,7 @@ VERSION = "6.1.187-1"
 BUILD_ID = "0123456789abcdef0123456789abcdef01234567"
 OTHER_BUILD_ID = "ff" * 20
 START = datetime.datetime(2026, 11, 21, 12, 0, tzinfo=datetime.timezone.utc)
+_CLOCK = 1000.0
 LIVEPATCH = "sys/kernel/livepatch"
 
 
@@ -39,7 +40,7 @@ class Machine(System):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.time = START
-        self.clock = 1000.0
+        self.clock = _CLOCK
         self.log: List[str] = []
         self.user = 0
         self.kill_at = ""
@@ -107,6 +108,9 @@ class Machine(System):
 
     def monotonic(self) -> float:
         return self.clock
+
+    def uptime(self) -> float:
+        return super().uptime() + self.clock - _CLOCK
 
     def sleep(self, seconds: float) -> None:
         self.passing("sleep")

@@ -2,7 +2,7 @@
 """Judging the kernel log, naming blockers, reading /dev/kmsg's form."""
 
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import pytest
 
@@ -71,6 +71,36 @@ def test_warning_above_our_function_is_not_ours() -> None:
     trace = ("WARNING: CPU: 0 at drivers/x.c:1", "RIP: 0010:drv+0x1/0x20 [drv]", f" tcp_rcv+0x1/0x20 [{MODULE}]")
     found = judge(records(*trace), -1, MODULE)
     assert found.blame is None and len(found.findings) == 1
+
+
+HUNG = ("INFO: task cat:7 blocked for more than 120 seconds.", "      Tainted: G", "task:cat state:D", "Call Trace:")
+
+
+@pytest.mark.parametrize(
+    ("frames", "ours"),
+    [
+        (
+            (" <TASK>", " __schedule+0x2/0x8", " ? f+0x1/0x2", " __mutex_lock.constprop.0+0x1/0x2", " f+0x1/0x9 [{}]"),
+            True,
+        ),
+        ((" __schedule+0x2/0x8", " f+0x1/0x9 [{} 0123abcd]"), True),
+        ((" schedule+0x2/0x8", " nfs_wait+0x1/0x9 [nfs]", " f+0x1/0x9 [{}]"), False),
+        ((" schedule+0x2/0x8", " vfs_read+0x1/0x9", " f+0x1/0x9 [{}]"), False),
+        ((" schedule+0x2/0x8", " f+0x1/0x9 [{}_other]"), False),
+    ],
+)
+def test_a_hung_task_is_ours_only_if_our_code_waits(frames: Tuple[str, ...], ours: bool) -> None:
+    found = judge(records(*HUNG, *[line.format(MODULE) for line in frames]), -1, MODULE)
+    assert (found.blame is not None) == ours and len(found.findings) == 1
+
+
+@pytest.mark.parametrize(("frame", "ours"), [("f+0x1/0x9 [{}]", True), ("g+0x1/0x9", False)])
+def test_a_stalled_cpu_is_judged_by_the_task_not_by_the_interrupt(frame: str, ours: bool) -> None:
+    lines = ["rcu: INFO: rcu_preempt self-detected stall on CPU", "Call Trace:", " <IRQ>", " tick+0x1/0x2 [other]",
+             " </IRQ>", " <TASK>", " asm_sysvec_apic_timer_interrupt+0x1/0x2",
+             "RIP: 0010:native_queued_spin_lock_slowpath+0x1/0x2", " _raw_spin_lock+0x1/0x2", f" {frame}"]  # fmt: skip
+    found = judge(records(*[line.format(MODULE) for line in lines]), -1, MODULE)
+    assert (found.blame is not None) == ours
 
 
 def test_a_refused_update_says_nothing_about_the_live_one() -> None:

@@ -31,11 +31,13 @@ def test_table_and_dataclasses_agree() -> None:
         ("mode = manual", "mode", "manual"),
         ("[kmend]\nmode=manual", "mode", "manual"),
         ("# c\n\ntransition_timeout = 2min", "transition_timeout", 120),
-        ("confirm_after = 0", "confirm_after", 0),
+        ("transition_timeout = 1h", "transition_timeout", 3600),
         ("subscribe = No", "subscribe", False),
         ("reboot.window = any", "reboot.window", "any"),
         ("[reboot]\nwindow = Mon-Fri 22:00-02:00", "reboot.window", "Mon-Fri 22:00-02:00"),
         ("mode = auto\n[reboot]\ndeadline = 3", "reboot.deadline", 3),
+        ("health.looks = 15min, 1min 300", "health.looks", (60, 300, 900)),
+        ("[health]\ncommand = /bin/check 'a b'", "health.command", "/bin/check 'a b'"),
         ("reboot.wall = 100% # of it: yes", "reboot.wall", "100% # of it: yes"),
     ],
 )
@@ -56,6 +58,10 @@ def test_understood(text: str, name: str, value: Any) -> None:
         ("transition_timeout = 99999999999", 1),
         ("reboot.deadline = 3h", 1),
         ("subscribe = perhaps", 1),
+        ("health.looks = ", 1),
+        ("health.looks = 1min soon", 1),
+        ("health.looks = 1 2 3 4 5 6 7 8 9 10 11", 1),
+        ("health.command = /bin/check 'a b", 1),
         ("reboot.method = kick", 1),
         ("mode = auto\nmode = auto", 2),
         ("mode = auto\nnonsense", 2),
@@ -76,12 +82,12 @@ def test_unknown_key_is_a_warning() -> None:
 
 
 def test_drop_ins_win_in_order(tmp_path: Path) -> None:
-    put(tmp_path, "kmend.conf", "mode = manual\nconfirm_after = 1")
-    put(tmp_path, "conf.d/10-a.conf", "confirm_after = 2")
-    put(tmp_path, "conf.d/20-b.conf", "confirm_after = 3\n[reboot]\nenabled = no")
-    put(tmp_path, "conf.d/30-c.bak", "confirm_after = 4")
+    put(tmp_path, "kmend.conf", "mode = manual\ntransition_timeout = 1")
+    put(tmp_path, "conf.d/10-a.conf", "transition_timeout = 2")
+    put(tmp_path, "conf.d/20-b.conf", "transition_timeout = 3\n[reboot]\nenabled = no")
+    put(tmp_path, "conf.d/30-c.bak", "transition_timeout = 4")
     policy, warnings = load(System(tmp_path))
-    assert (policy.mode, policy.confirm_after, policy.reboot.enabled, warnings) == ("manual", 3, False, [])
+    assert (policy.mode, policy.transition_timeout, policy.reboot.enabled, warnings) == ("manual", 3, False, [])
 
 
 def test_contradiction(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_update_goes_live_and_is_confirmed(world: World) -> None:
     assert world.events() == ["verified", "applied"]
     assert world.agent().store.attempt() is None
     assert (world.flags.state, world.reboots.planned) == ("suppressed", None)
-    world.machine.sleep(world.policy.confirm_after)
+    world.machine.sleep(world.policy.health.looks[-1])
     reconcile(world.agent())
     assert world.events() == ["verified", "applied", "confirmed"]
     reconcile(world.agent())
@@ -39,7 +39,7 @@ def test_update_goes_live_and_is_confirmed(world: World) -> None:
 def test_not_confirmed_before_the_quiet_period_is_over(world: World) -> None:
     world.publish()
     reconcile(world.agent())
-    world.machine.sleep(world.policy.confirm_after - SETTLE - 10)
+    world.machine.sleep(world.policy.health.looks[-1] - SETTLE - 10)
     reconcile(world.agent())
     assert "confirmed" not in world.events()
 
@@ -135,7 +135,7 @@ def test_hold_keeps_what_is_live_and_lets_nothing_new_in(world: World) -> None:
 def test_reapplied_after_a_boot(world: World) -> None:
     found = world.publish()
     reconcile(world.agent())
-    world.machine.sleep(world.policy.confirm_after)
+    world.machine.sleep(world.policy.health.looks[-1])
     reconcile(world.agent())
     world.machine.boot(2)
     assert world.live() == []
@@ -321,7 +321,7 @@ def test_warning_of_somebody_else_is_recorded_and_harmless(world: World) -> None
 def test_oops_before_confirmation_reverts(world: World) -> None:
     world.publish()
     reconcile(world.agent())
-    world.machine.sleep(world.policy.confirm_after)
+    world.machine.sleep(world.policy.health.looks[-1])
     world.machine.printk("general protection fault, probably for non-canonical address: 0000 [#1]")
     reconcile(world.agent())
     assert world.live() == [] and "confirmed" not in world.events()

@@ -41,6 +41,7 @@ def apply(agent: Agent, update: Update) -> Applied:
     _remember_seen(agent, found)
     transition.wait_for_others(agent.system, agent.patches, agent.policy.transition_timeout)
     _clear_leftover(agent, found.module.name)
+    agent.watch.guard()
     attempt = _write_ahead(agent, found)
     # Kept before loading: whoever is killed now can still be told apart by the next run.
     agent.store.set_live_manifest(update.data)
@@ -65,7 +66,8 @@ def _remember_seen(agent: Agent, found: Manifest) -> None:
     seen = agent.store.seen()
     old = seen.get(build_id)
     if old is None or old.serial < found.serial:
-        seen[build_id] = Seen(found.version, found.serial)
+        fresh = Seen(found.version, found.serial)
+        seen[build_id] = old.followed_by(found.version, found.serial) if old else fresh
         agent.store.set_seen(seen)
         agent.record("verified", found.version, found.serial, build_id=build_id)
 
@@ -178,6 +180,7 @@ def _record(agent: Agent, found: Manifest, attempt: Attempt, patch: PatchState, 
         unconfirmed_boots=_unconfirmed_boots(agent.store.applied(), attempt),
         uptime=int(agent.system.uptime()),
         taint=seen.taint,
+        guarded=agent.watch.guard(),
     )
     agent.store.set_applied(applied)
     agent.store.set_attempt(None)

@@ -13,7 +13,9 @@ NO_BUILD_ID = "the kernel has no build-id in /sys/kernel/notes"
 IN_CONTAINER = "this is a container; its host is the one to patch"
 NO_LIVEPATCH = "the kernel was built without CONFIG_LIVEPATCH"
 NO_SYSFS = "/sys/kernel/livepatch is missing although the kernel has live patching (is /sys mounted?)"
-SWITCHED_OFF = "kmend.enable=0 is on the kernel command line"
+SWITCHED_OFF = "kmend=off is on the kernel command line"
+# The second one is what kpatch and others use ("kpatch.enable=0").
+_OFF = frozenset({"kmend=off", "kmend.enable=0"})
 
 # Debian's own words in `uname -v`; other distributions put the version elsewhere and the package database tells it.
 _DEBIAN = re.compile(r"\bDebian (\S+) \(")
@@ -46,7 +48,7 @@ def unsupported_reason(system: System) -> str:
     """Why this machine's kernel can't be live patched by us; empty when it can."""
     if _in_container(system):
         return IN_CONTAINER
-    if "kmend.enable=0" in (system.read_text("proc/cmdline") or "").split():
+    if _OFF & set((system.read_text("proc/cmdline") or "").split()):
         return SWITCHED_OFF
     if not system.path("sys/kernel/livepatch").is_dir():
         return NO_SYSFS if config_value(system, "CONFIG_LIVEPATCH") == "y" else NO_LIVEPATCH

@@ -3,7 +3,9 @@
 
 The plan is made anew after each round, so that a run that was killed anywhere converges when it is run again:
 
-    attempt left by an earlier boot       -> quarantine that update (crash guard)
+    attempt left by a boot that crashed   -> quarantine that update (crash guard)
+    attempt left by an orderly shutdown   -> it may be tried again
+    crash before it was confirmed         -> quarantine that update
     our patch in transition               -> finish it
     our patch live although reverted      -> remove it (the run that reverts it was killed)
     our patch live although in quarantine -> remove it (a task that is stuck in it has held it up)
@@ -25,7 +27,7 @@ from kmend.hold import Hold
 from kmend.livepatch import PatchState
 from kmend.manifest import KernelId
 from kmend.policy import Policy
-from kmend.records import Applied, Attempt, Choices, Event, Quarantined, moment
+from kmend.records import Applied, Attempt, Choices, Event, Quarantined, Shutdown, moment
 
 # An update that the kernel refused, or that stalled, is not tried again by itself before that many seconds.
 RETRY_AFTER = 1800
@@ -40,6 +42,7 @@ REVERTED = "it was reverted: kmend apply makes it live again"
 QUARANTINED = "it is in quarantine: {}"
 RECENT_FAILURE = "it {} at {}; kmend tries again later"
 WHY_BOOT = "the machine went down while it was being applied"
+WHY_WATCHED = "the machine went down, and not in an orderly way, before it was found healthy"
 WHY_TRIES = "applying it was cut off {} times"
 WHY_UNCONFIRMED = "the machine went down {} times in a row before it was found healthy"
 
@@ -61,6 +64,7 @@ class State:
     holds: Tuple[Hold, ...] = ()
     machine_id: str = ""
     uptime: float = 0.0
+    shutdowns: Tuple[Shutdown, ...] = ()
 
     @property
     def patch(self) -> Optional[PatchState]:
@@ -88,6 +92,11 @@ class Quarantine:
     version: str
     serial: int
     why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Renew:
+    """Take over an attempt that an orderly shutdown cut off."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,16 +141,16 @@ class Look:
     number: int
 
 
-Action = Union[Quarantine, Finish, Remove, Adopt, Unload, Apply, Look]
+Action = Union[Quarantine, Renew, Finish, Remove, Adopt, Unload, Apply, Look]
 
 
 def plan(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datetime) -> Tuple[Action, ...]:
     """The actions of the next round, in order; empty when there is nothing to do."""
     if state.unsupported:
         return ()
-    bad = _quarantines(state)
-    if bad:
-        return bad
+    guard = _quarantines(state) or _renewals(state)
+    if guard:
+        return guard
     busy = tuple(Finish(patch.name) for patch in state.patches if patch.ours and patch.transition)
     if busy:
         return busy
@@ -161,18 +170,45 @@ def plan(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datet
 
 
 def _quarantines(state: State) -> Tuple[Action, ...]:
+    """The crash guard: updates that the machine went down with."""
     attempt, applied = state.attempt, state.applied
     if attempt and attempt.build_id == state.kernel.build_id and not quarantined(state, attempt.serial):
-        if attempt.boot_id != state.boot_id:
-            return (Quarantine(attempt.version, attempt.serial, WHY_BOOT),)
-        if attempt.tries >= MAX_TRIES and state.patch is None:
-            return (Quarantine(attempt.version, attempt.serial, WHY_TRIES.format(attempt.tries)),)
+        why = _against_attempt(state, attempt)
+        if why:
+            return (Quarantine(attempt.version, attempt.serial, why),)
     if applied and applied.build_id == state.kernel.build_id and not quarantined(state, applied.serial):
-        loops = applied.unconfirmed_boots >= MAX_UNCONFIRMED_BOOTS and not applied.confirmed
-        if loops and applied.boot_id != state.boot_id:
-            why = WHY_UNCONFIRMED.format(applied.unconfirmed_boots)
+        why = _against_applied(state, applied)
+        if why:
             return (Quarantine(applied.version, applied.serial, why),)
     return ()
+
+
+def _renewals(state: State) -> Tuple[Action, ...]:
+    attempt = state.attempt
+    here = attempt is not None and attempt.build_id == state.kernel.build_id
+    return (Renew(),) if attempt and here and attempt.boot_id != state.boot_id else ()
+
+
+def _against_attempt(state: State, attempt: Attempt) -> str:
+    if attempt.boot_id != state.boot_id and not _orderly(state, attempt.boot_id):
+        return WHY_BOOT
+    if attempt.tries >= MAX_TRIES and state.patch is None:
+        return WHY_TRIES.format(attempt.tries)
+    return ""
+
+
+def _against_applied(state: State, applied: Applied) -> str:
+    if applied.confirmed or applied.boot_id == state.boot_id:
+        return ""
+    if applied.guarded and not _orderly(state, applied.boot_id):
+        return WHY_WATCHED
+    loops = applied.unconfirmed_boots >= MAX_UNCONFIRMED_BOOTS
+    return WHY_UNCONFIRMED.format(applied.unconfirmed_boots) if loops else ""
+
+
+def _orderly(state: State, boot_id: str) -> bool:
+    """Whether that boot ended with an orderly shutdown."""
+    return any(item.boot_id == boot_id for item in state.shutdowns)
 
 
 def _unwanted(state: State) -> bool:
@@ -248,8 +284,9 @@ def newer(state: State, catalogue: Catalogue) -> Optional[Update]:
 
 
 def wanted(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datetime) -> Optional[Update]:
-    """The update to apply now, or None."""
-    update = newer(state, catalogue)
+    """The update to apply now, or None: the newest one, or an older one if all that is newer is in quarantine."""
+    good = tuple(item for item in catalogue.updates if not quarantined(state, item.manifest.serial))
+    update = newer(state, dataclasses.replace(catalogue, updates=good))
     return update if update and not withheld(update, state, policy, now) else None
 
 

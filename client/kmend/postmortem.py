@@ -7,6 +7,7 @@ anything is taken back: what comes next may be the end. That it can't be written
 
 import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -23,6 +24,7 @@ MAX_FILES = 20
 MAX_LINES_BEFORE, MAX_LINES = 50, 600
 _MAX_LINE = 500
 _MAX_PSTORE = 65536
+_JOURNAL = 15
 _PSTORE = ("sys/fs/pstore", "var/lib/systemd/pstore")
 
 
@@ -52,6 +54,7 @@ def collect(agent: Agent, event: str, about: "Attempt | Applied", why: str) -> D
         "taint": {"before": taint.letters(about.taint), "now": taint.letters(flags)},
         "log": _around(agent.log.lines(), about.log if about.boot_id == system.boot_id() else -1),
         "pstore": _pstore(system),
+        "journal_of_boot": _journal(system, about.boot_id) if about.boot_id != system.boot_id() else [],
         "modules": _modules(system),
     }
 
@@ -78,6 +81,20 @@ def _pstore(system: System) -> Dict[str, str]:
                     text = f"can't be read: {error.strerror}"
                 result[str(path.relative_to(system.root))] = text
     return result
+
+
+def _journal(system: System, boot_id: str) -> List[str]:
+    """The last kernel messages of an earlier boot, if the journal is kept over boots; journalctl(1) wants the id
+    without dashes."""
+    if system.root != Path("/"):
+        return []
+    argv = ["journalctl", "--quiet", "--no-pager", "--dmesg", f"--boot={boot_id.replace('-', '')}"]
+    argv += [f"--lines={MAX_LINES // 2}", "--output=short-monotonic"]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_JOURNAL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line[:_MAX_LINE] for line in done.stdout.decode("utf-8", "replace").splitlines()]
 
 
 def _modules(system: System) -> List[str]:

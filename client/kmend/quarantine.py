@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Updates this machine must not try again by itself. An explicit `kmend apply` lets one out."""
 
+from typing import Tuple
+
 from kmend.agent import Agent
 from kmend.kernel import running
 from kmend.records import Quarantined, stamp
 
 
-def put_aside(agent: Agent, version: str, serial: int, why: str) -> None:
+def put_aside(agent: Agent, version: str, serial: int, why: str, details: Tuple[str, ...] = ()) -> None:
     """Put an update of the running kernel into quarantine; no effect when it is there already."""
     build_id = running(agent.system).build_id
     entries = agent.store.quarantine()
@@ -14,7 +16,7 @@ def put_aside(agent: Agent, version: str, serial: int, why: str) -> None:
         return
     entries.append(Quarantined(version, serial, build_id, why, stamp(agent.system.now())))
     agent.store.set_quarantine(entries)
-    agent.record("quarantined", version, serial, build_id=build_id, why=why)
+    agent.record("quarantined", version, serial, build_id=build_id, why=why, details=details)
 
 
 def let_out(agent: Agent, build_id: str, serial: int) -> None:

@@ -5,10 +5,11 @@ reboot question. The caller holds the lock.
 Whatever goes wrong with an update is recorded, reported and followed by the fallback; only a broken store ends a run.
 """
 
+import dataclasses
 from typing import List, Optional, Tuple
 
 from kmend import apply as applying
-from kmend import plan, taint, transition
+from kmend import plan, postmortem, taint, transition
 from kmend.agent import Agent
 from kmend.catalogue import Catalogue, Refusal
 from kmend.errors import KmendError, StoreError, TrustError
@@ -20,7 +21,7 @@ from kmend.quarantine import put_aside
 from kmend.records import Attempt, stamp
 from kmend.survey import Survey, kept_manifest, look, offers, survey, update_named
 
-# Quarantine, finish, adopt, unload, apply, look: no state needs more rounds than there are kinds of action.
+# Quarantine, renew, finish, adopt, unload, apply, look: no state needs more rounds than there are kinds of action.
 _ROUNDS = 8
 ADOPTED = "found live and put on record"
 CUT_OFF = "a revert that was cut off"
@@ -82,8 +83,10 @@ def _perform(agent: Agent, state: State, catalogue: Catalogue, action: plan.Acti
     """Do one action; whether to go on. Errors other than of the store end in `notes` and in the history."""
     try:
         if isinstance(action, plan.Quarantine):
-            put_aside(agent, action.version, action.serial, action.why)
-            agent.store.set_attempt(None)
+            _quarantine(agent, state, action)
+            return True
+        if isinstance(action, plan.Renew) and state.attempt:
+            agent.store.set_attempt(dataclasses.replace(state.attempt, boot_id=state.boot_id))
             return True
         if isinstance(action, plan.Unload):
             transition.unload(agent.system, agent.patches, action.name)
@@ -103,6 +106,14 @@ def _perform(agent: Agent, state: State, catalogue: Catalogue, action: plan.Acti
         note_failure(agent, state, action, error)
         notes.append(str(error))
         return False
+
+
+def _quarantine(agent: Agent, state: State, action: plan.Quarantine) -> None:
+    """What is known of the boot that went down is kept first."""
+    about = next(item for item in (state.attempt, state.applied) if item is not None and item.serial == action.serial)
+    file = postmortem.write(agent, "quarantined", about, action.why)
+    put_aside(agent, action.version, action.serial, action.why, (f"post-mortem: {file}",) if file else ())
+    agent.store.set_attempt(None)
 
 
 def note_failure(agent: Agent, state: State, action: plan.Action, error: KmendError) -> None:

@@ -3,11 +3,12 @@
 
 import dataclasses
 import datetime
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+from typing import Any, Collection, Dict, List, Optional, Tuple, Type, TypeVar
 
 from kmend.taint import UNKNOWN
 
 _T = TypeVar("_T")
+_MAX_OLDER = 50
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -22,7 +23,8 @@ class Applied:
     `log`: kernel log sequence number before it was loaded; `confirmed`: when it was found healthy, "" before that;
     `unconfirmed_boots`: in how many boots in a row it went live and was not confirmed, this one included; `looks`: how
     many of the later looks at the kernel it has passed; `uptime`: seconds since boot when it went live, because the
-    wall clock may jump; `taint`: the kernel's taint flags as far as they are known not to be its doing.
+    wall clock may jump; `taint`: the kernel's taint flags as far as they are known not to be its doing; `guarded`:
+    whether an orderly shutdown of that boot would have left its mark (`Shutdown`).
     """
 
     version: str
@@ -37,6 +39,7 @@ class Applied:
     looks: int = 0
     uptime: int = 0
     taint: int = UNKNOWN
+    guarded: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +59,35 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """The newest update verified for a kernel build: an older one is not accepted any more."""
+    """The newest update verified for a kernel build, and the serials verified before it, newest first.
+
+    An older update is not accepted any more, unless all that is newer is in quarantine (`floor`).
+    """
 
     version: str
     serial: int
+    older: Tuple[int, ...] = ()
+
+    def floor(self, rejected: Collection[int]) -> int:
+        """The lowest serial that may be loaded: the highest seen that this machine has not rejected itself; pure.
+
+        Without the exception a bad update would keep the machine from the good one before it, which nobody replays: it
+        was accepted here. 0 when all that was seen is rejected.
+        """
+        return max((serial for serial in (self.serial, *self.older) if serial not in rejected), default=0)
+
+    def followed_by(self, version: str, serial: int) -> "Seen":
+        """This, with a newer update."""
+        return Seen(version, serial, (self.serial, *self.older)[:_MAX_OLDER])
+
+
+@dataclasses.dataclass(frozen=True)
+class Shutdown:
+    """An orderly shutdown of the boot with that id, written as its last act. A boot without one went down some other
+    way: crash, power cut, reset."""
+
+    boot_id: str
+    at: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,13 +17,14 @@ from kmend import records
 from kmend.debt import Debt
 from kmend.errors import StoreError
 from kmend.hold import Hold
-from kmend.records import Applied, Attempt, Choices, Event, Quarantined, RecordError, Seen
+from kmend.records import Applied, Attempt, Choices, Event, Quarantined, RecordError, Seen, Shutdown
 from kmend.system import System
 
 DIRECTORY = "var/lib/kmend"
 LOCAL = f"{DIRECTORY}/local"
 _HISTORY = "history.jsonl"
 _MANIFEST = "live-manifest.json"
+_SHUTDOWNS = 20
 _T = TypeVar("_T")
 _HINTS = {
     errno.ENOSPC: "free some space below /var, then run: kmend reconcile",
@@ -49,7 +50,7 @@ class Store:
             StoreError: it can't.
         """
         with self._writing("the state directory"):
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_directory()
             os.chmod(self.directory, 0o700)
             with tempfile.TemporaryFile(dir=self.directory) as probe:
                 # Sizes up to here are what an apply writes; a full disk should be noticed before, not after.
@@ -122,12 +123,21 @@ class Store:
             if event.event in ("verified", "applied") and event.build_id:
                 old = result.get(event.build_id)
                 if old is None or event.serial > old.serial:
-                    result[event.build_id] = Seen(event.version, event.serial)
+                    result[event.build_id] = (old or Seen("", 0)).followed_by(event.version, event.serial)
         return result
 
     def set_seen(self, value: Dict[str, Seen]) -> None:
         """Replace the table."""
         self._put("seen.json", value)
+
+    def shutdowns(self) -> List[Shutdown]:
+        """The latest orderly shutdowns, oldest first."""
+        return self._load("shutdowns.json", lambda value: records.items_from_json(Shutdown, value)) or []
+
+    def add_shutdown(self, value: Shutdown) -> None:
+        """Remember an orderly shutdown; the oldest ones are forgotten."""
+        kept = [item for item in self.shutdowns() if item.boot_id != value.boot_id]
+        self._put("shutdowns.json", [*kept, value][-_SHUTDOWNS:])
 
     def live_manifest(self) -> Optional[bytes]:
         """The signed bytes of the manifest of the update made live last; the package may be gone or newer by now."""
@@ -157,7 +167,8 @@ class Store:
         """
         line = json.dumps(records.to_json(event), sort_keys=True, ensure_ascii=True).encode("ascii") + b"\n"
         with self._writing(_HISTORY):
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_directory()
+            new = not (self.directory / _HISTORY).exists()
             descriptor = os.open(self.directory / _HISTORY, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
@@ -166,6 +177,8 @@ class Store:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if new:
+                _sync(self.directory)
 
     # Files.
 
@@ -197,14 +210,14 @@ class Store:
             if value is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.directory / name)
-                    self._sync_directory()
+                    _sync(self.directory)
                 return
             text = json.dumps(records.to_json(value), indent=2, sort_keys=True, ensure_ascii=True) + "\n"
             self._replace(name, text.encode("ascii"))
 
     def _replace(self, name: str, data: bytes) -> None:
         """Write a file so that after a crash there is the old or the new one, never half of it."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directory()
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -216,15 +229,13 @@ class Store:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        self._sync_directory()
+        _sync(self.directory)
 
-    def _sync_directory(self) -> None:
-        """A rename is on disk only when its directory is."""
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _make_directory(self) -> None:
+        """The crash guard is worth nothing in a directory that is gone after the crash."""
+        if not self.directory.is_dir():
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync(self.directory.parent)
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
@@ -239,6 +250,15 @@ class Store:
             yield
         except OSError as error:
             raise _error(f"can't read {name} in {self.directory}", error) from error
+
+
+def _sync(directory: Path) -> None:
+    """A new name is on disk only when its directory is."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _error(what: str, error: OSError) -> StoreError:

@@ -75,6 +75,7 @@ def look(agent: Agent, notes: Optional[List[str]] = None) -> State:
         choices=agent.store.choices(),
         holds=tuple(agent.store.holds()),
         failure=last_failure(agent.store.history(), who.build_id),
+        shutdowns=tuple(agent.store.shutdowns()),
     )
 
 
@@ -120,14 +121,15 @@ def offers(agent: Agent, state: State) -> Catalogue:
 
 
 def floor(agent: Agent, build_id: str) -> Optional[int]:
-    """Serial of the last seen update of this build; None when none was, or when only root may know."""
+    """The lowest serial that may be loaded for this build; None when none was seen, or when only root may know."""
     try:
         seen = agent.store.seen().get(build_id)
+        rejected = {item.serial for item in agent.store.quarantine() if item.build_id == build_id}
     except StoreError:
         if agent.system.euid() != 0:
             return None
         raise
-    return seen.serial if seen else None
+    return seen.floor(rejected) if seen else None
 
 
 def live_manifest(agent: Agent, state: State, catalogue: Catalogue) -> Optional[Manifest]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Looking again at a kernel that got an update: when, who starts it, and what a look takes into account.
 
+Also who tells an orderly shutdown from a crash: kmend-guard.service, which leaves a mark when it is stopped by one.
+
 A transient timer of systemd starts kmend-watch.service at each look's time, so that nobody waits for the hourly timer.
 Without systemd the next `kmend reconcile` makes up for the looks that were missed.
 """
@@ -11,6 +13,7 @@ from kmend.reboot_systemd import Runner, run
 from kmend.system import System
 
 UNIT = "kmend-watch"
+GUARD = "kmend-guard.service"
 
 
 def due(looks: Sequence[int], seconds: float) -> int:
@@ -24,6 +27,9 @@ class Watch(Protocol):
     def arm(self, looks: Sequence[int]) -> Optional[str]:
         """Have `kmend reconcile` run that many seconds from now, each; what went wrong, or None."""
 
+    def guard(self) -> bool:
+        """Whether an orderly shutdown of this boot will leave its mark from now on."""
+
 
 class NoWatch:
     """Nobody looks by himself: tests, and machines where nothing could start it."""
@@ -31,6 +37,10 @@ class NoWatch:
     def arm(self, looks: Sequence[int]) -> Optional[str]:
         """See `Watch`."""
         return None
+
+    def guard(self) -> bool:
+        """See `Watch`."""
+        return False
 
 
 class MachineWatch:
@@ -47,6 +57,13 @@ class MachineWatch:
         self._run(["systemctl", "stop", f"{UNIT}.timer"])
         code, _, error = self._run(_timer(looks))
         return f"no timer for the next look at the kernel: {' '.join(error.split())[:200]}" if code else None
+
+    def guard(self) -> bool:
+        """See `Watch`. Started by the agent, not enabled: a mark is expected only of a boot that an update went live
+        in, and the unit must not be missing where one is expected."""
+        if not self._system.path("run/systemd/system").is_dir():
+            return False
+        return self._run(["systemctl", "start", GUARD])[0] == 0
 
 
 def _timer(looks: Sequence[int]) -> Tuple[str, ...]:

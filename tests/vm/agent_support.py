@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kmend_builder.errors import BuildError
+from kmend_builder.prove.base import ColdGuest
 from kmend_builder.prove.guest import Guest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +188,18 @@ def far_window() -> str:
     """Policy lines with a reboot window three days away: no test may see its guest go down."""
     day = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=3)).strftime("%a")
     return f"reboot.window = {day} 03:00-04:00\n"
+
+
+def reset(cold: ColdGuest) -> Guest:
+    """A crash: the machine goes down at once, in no orderly way, and boots again."""
+    cold.guest.run("sync; (sleep 0.2; echo b > /proc/sysrq-trigger) >/dev/null 2>&1 &")
+    return cold.wait_reboot()
+
+
+def wait_for_boot_unit(guest: Guest) -> None:
+    """Until kmend-boot.service has done its work, well or not."""
+    wait = "until systemctl show -p ActiveState kmend-boot.service | grep -qE '=(active|failed)'; do sleep 1; done"
+    guest.run(wait, timeout=180)
 
 
 def wait_until_live(guest: Guest, module: str = "kmend_*", seconds: float = 180) -> None:

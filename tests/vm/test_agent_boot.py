@@ -11,7 +11,7 @@ from kmend_builder.kernel.model import Kernel
 from kmend_builder.prove.base import ColdGuest
 from kmend_builder.prove.images import seed_image
 from kmend_builder.prove.rootfs import Rootfs
-from vm.agent_support import Machine, far_window, installed, wait_until_live
+from vm.agent_support import Machine, far_window, installed, reset, wait_for_boot_unit, wait_until_live
 from vm.conftest import AgentSeed
 
 pytestmark = pytest.mark.slow
@@ -61,10 +61,9 @@ def test_an_update_the_machine_went_down_with_is_not_tried_again(
     machine = Machine(cold.guest, kernel.build_id)
     assert machine.kmend("revert").rc == 0
     machine.killed("before-load", "apply")
-    guest = cold.reboot()
+    guest = reset(cold)
     machine = Machine(guest, kernel.build_id)
-    wait = "until systemctl show -p ActiveState kmend-boot.service | grep -qE '=(active|failed)'; do sleep 1; done"
-    guest.run(wait, timeout=180)
+    wait_for_boot_unit(guest)
     assert (machine.live(), machine.modules()) == ({}, [])
     status = machine.kmend("status")
     assert status.rc == 6 and machine.events()[-1] == "quarantined"
@@ -73,3 +72,28 @@ def test_an_update_the_machine_went_down_with_is_not_tried_again(
     guest = cold.reboot()
     wait_until_live(guest)
     assert Machine(guest, kernel.build_id).live() == {name: "live"}
+
+
+def test_an_orderly_reboot_in_the_middle_is_no_crash(cold: ColdGuest, kernel: Kernel, agent_seed: AgentSeed) -> None:
+    """apt full-upgrade && reboot: the agent is cut off, and the update is not to blame."""
+    name = agent_seed.first.manifest.module.name
+    machine = Machine(cold.guest, kernel.build_id)
+    assert machine.kmend("revert").rc == 0
+    machine.killed("after-load", "apply")
+    guest = cold.reboot()
+    wait_until_live(guest)
+    machine = Machine(guest, kernel.build_id)
+    assert machine.live() == {name: "live"} and "quarantined" not in machine.events()
+
+
+def test_a_crash_before_it_is_confirmed_ends_in_quarantine(
+    cold: ColdGuest, kernel: Kernel, agent_seed: AgentSeed
+) -> None:
+    assert cold.guest.run(["systemctl", "is-active", "kmend-guard.service"]).out.strip() == "active"
+    guest = reset(cold)
+    wait_for_boot_unit(guest)
+    machine = Machine(guest, kernel.build_id)
+    assert (machine.live(), machine.events()[-1]) == ({}, "quarantined")
+    [file] = guest.run("ls /var/lib/kmend/postmortem").out.split()
+    assert "-quarantined-" in file
+    assert installed(guest, "status").rc == 6

@@ -66,6 +66,7 @@ class Machine(System):
             shutil.rmtree(self.path(name), ignore_errors=True)
             self.path(name).mkdir(parents=True)
         self.log.clear()
+        self.kernel.forget()
 
     def printk(self, text: str) -> None:
         """Log a line."""
@@ -196,6 +197,10 @@ class Kernel:
         self._machine.put(f"{LIVEPATCH}/{name}/transition", b"1\n")
         self._start(name, value)
         self._machine.passing("after disable")
+
+    def forget(self) -> None:
+        """A boot: no transition runs any more."""
+        self._due.clear()
 
     def tick(self) -> None:
         """Time has passed."""

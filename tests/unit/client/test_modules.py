@@ -124,6 +124,7 @@ def test_kernel_without_build_id(machine: Machine) -> None:
         (".dockerenv", b"", kernel.IN_CONTAINER),
         ("proc/1/environ", b"a=b\0container=podman\0", kernel.IN_CONTAINER),
         ("proc/cmdline", b"kmend.enable=0\n", kernel.SWITCHED_OFF),
+        ("proc/cmdline", b"quiet kmend=off\n", kernel.SWITCHED_OFF),
         ("sys/kernel/notes", b"", kernel.NO_BUILD_ID),
         ("etc/hostname", b"h", ""),
     ],

@@ -75,7 +75,7 @@ def test_time_lets_it_go_live(world: World, policy: Policy) -> None:
 def test_what_was_live_before_the_boot_does_not_wait(world: World, policy: Policy) -> None:
     world.publish()
     reconcile(world.agent())
-    world.machine.sleep(world.policy.confirm_after)
+    world.machine.sleep(max(world.policy.health.looks))
     reconcile(world.agent())
     world.machine.boot(2)
     world.policy = policy

@@ -95,6 +95,13 @@ def schedule(
     return new
 
 
+def preview(policy: RebootPolicy, now: datetime.datetime, root: Path = Path("/")) -> Optional[datetime.datetime]:
+    """When `schedule` would plan the reboot, were it needed from `now` on; None: it would not come by itself."""
+    if not policy.enabled or not Systemd(root).present():
+        return None
+    return _local_plan(policy, now, _machine_id(root), now, None).when
+
+
 def _still_good(old: PlannedReboot, policy: RebootPolicy, now: datetime.datetime, init: Systemd) -> bool:
     """A time once told stays: a plan that is relative to now would move away with every run of the agent."""
     return old.armed and not old.cancelled and old.when > now and old.policy == repr(policy) and init.armed()

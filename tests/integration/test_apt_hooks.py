@@ -289,3 +289,44 @@ class TestUnattendedUpgrades:
         self.go(systemd, "--dry-run")
         assert not self.installed(systemd)
         assert queue(systemd) == [] and starts(systemd) == []
+
+
+# Stands in for the agent's answer; the real one is tested where the machine can be simulated.
+FORECAST = 'print("kmend: 2 kernel CVEs will be fixed live")\n'
+
+
+def apt(root: AptRoot, *argv: str) -> str:
+    done = root.machine("apt", "-y", *argv)
+    # It misses /dev/pts for its log; of hooks it has nothing to say.
+    assert [line for line in done.stderr.splitlines() if line[:3] in ("W: ", "E: ") and "/dev/pts" not in line] == []
+    return done.stdout
+
+
+def test_apt_tells_what_becomes_of_the_fixes(systemd: AptRoot) -> None:
+    systemd.write("usr/lib/python3/dist-packages/kmend/forecast.py", FORECAST)
+    assert apt(systemd, "install", "bystander=2.0").count("kmend:") == 0
+    out = apt(systemd, "full-upgrade")
+    assert out.rstrip().endswith("kmend: 2 kernel CVEs will be fixed live") and out.count("kmend:") == 1
+    assert not systemd.exists("run/kmend/tell")
+    assert apt(systemd, "full-upgrade").count("kmend:") == 0
+
+
+@pytest.mark.parametrize("forecast", ["raise SystemExit(3)\n", "import time; time.sleep(60)\n", "print(1/0)\n", None])
+def test_a_line_that_fails_does_not_break_apt(systemd: AptRoot, forecast: str) -> None:
+    if forecast is None:
+        systemd.write("usr/bin/python3", "#!/bin/sh\nexit 3\n", 0o755)
+    else:
+        systemd.write("usr/lib/python3/dist-packages/kmend/forecast.py", forecast)
+    begin = time.monotonic()
+    apt(systemd, "full-upgrade")
+    assert time.monotonic() - begin < 30
+    assert systemd.chroot("dpkg-query", "-W", "-f", "${Status}", f"linux-image-{NEW}").stdout == "install ok installed"
+
+
+def test_apt_get_says_nothing_and_a_removed_package_neither(systemd: AptRoot) -> None:
+    systemd.write("usr/lib/python3/dist-packages/kmend/forecast.py", FORECAST)
+    systemd.write("run/kmend/tell", "")
+    assert "kmend:" not in systemd.machine("apt-get", "-y", "install", "bystander=2.0").stdout
+    systemd.machine("dpkg", "-r", "kmend")
+    assert systemd.exists("etc/apt/apt.conf.d/60kmend")
+    assert "kmend:" not in apt(systemd, "full-upgrade")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The reboot question: plan one when coverage is missing, drop it when coverage is there, keep the shared flag true."""
 
+import dataclasses
 from typing import List
 
+from kmend import metrics, notice, owing
 from kmend import need as needs
-from kmend import notice, owing
 from kmend.agent import Agent
 from kmend.errors import KmendError
 from kmend.survey import Survey
@@ -16,12 +17,14 @@ NOTHING_PENDING = "no newer kernel waits for a reboot"
 
 def settle_reboot(agent: Agent, found: Survey, notes: List[str]) -> None:
     """Bring reboot plan and flag in line with coverage. What fails here is a note: the kernel is not worse for it."""
-    for step in (_settle, notice.tell, owing.settle):
+    for step in (_settle, notice.tell, owing.settle, metrics.leave):
         try:
             step(agent, found)
         except KmendError as error:
             notes.append(str(error))
             agent.say(str(error))
+        # What the later steps tell of the plan is the plan as it is by now.
+        found = dataclasses.replace(found, planned=agent.reboots.status())
 
 
 def _settle(agent: Agent, found: Survey) -> None:

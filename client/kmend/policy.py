@@ -42,6 +42,13 @@ class HealthPolicy:
 
 
 @dataclasses.dataclass(frozen=True)
+class MetricsPolicy:
+    """`file`: where each run of the agent leaves its numbers, "" for nowhere."""
+
+    file: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Policy:
     """What the agent may do. Times are in seconds; `reboot.deadline` in days."""
 
@@ -54,12 +61,14 @@ class Policy:
     fixes: FixPolicy = dataclasses.field(default_factory=FixPolicy)
     reboot: RebootPolicy = dataclasses.field(default_factory=RebootPolicy)
     health: HealthPolicy = dataclasses.field(default_factory=HealthPolicy)
+    metrics: MetricsPolicy = dataclasses.field(default_factory=MetricsPolicy)
 
 
 # The sections that have a policy of their own; the names of the settings are those of its fields.
 _SECTIONS: Dict[str, Callable[..., Any]] = {
     "apply": ApplyPolicy, "rollout": RolloutPolicy, "hold": HoldPolicy, "fixes": FixPolicy, "reboot": RebootPolicy,
     "health": HealthPolicy,
+    "metrics": MetricsPolicy,
 }  # fmt: skip
 
 
@@ -175,6 +184,11 @@ SETTINGS: Tuple[Setting, ...] = (
         "asked at every look; no shell runs it; another exit status than 0 takes the update back",
     ),
     Setting("health.timeout", read.seconds(1, 600), "30", "time", "how long health.command may take"),
+    Setting(
+        "metrics.file", read.path, "", "path",
+        "where each run of the agent leaves the numbers of `kmend metrics` for Prometheus, such as "
+        "`/var/lib/prometheus/node-exporter/kmend.prom`; empty: nowhere",
+    ),
 )  # fmt: skip
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 

@@ -30,7 +30,7 @@ _kmend() {
         revert) words=$'-h\n--help\n--json\n--debug' ;;
         reconcile) words=$'-h\n--help\n--json\n--debug' ;;
         mode) words=$'-h\n--help\n--json\n--debug\nauto\nmanual\nnotify' ;;
-        config) words=$'-h\n--help\n--json\n--debug\n--unset\nmode\nsubscribe\ntransition_timeout\napply.delay\napply.quiet\nrollout.ring\nrollout.canary\nrollout.wait\nhold.packages\nhold.cves\nhold.until\nfixes.count\nfixes.ignore\nfixes.insist\nfixes.severity\nfixes.blacklisted\nreboot.enabled\nreboot.window\nreboot.jitter\nreboot.grace\nreboot.deadline\nreboot.method\nreboot.command\nreboot.wall\nreboot.block_users\nreboot.block_inhibitors\nreboot.block_command\nhealth.looks\nhealth.command\nhealth.timeout' ;;
+        config) words=$'-h\n--help\n--json\n--debug\n--unset\nmode\nsubscribe\ntransition_timeout\napply.delay\napply.quiet\nrollout.ring\nrollout.canary\nrollout.wait\nhold.packages\nhold.cves\nhold.until\nfixes.count\nfixes.ignore\nfixes.insist\nfixes.severity\nfixes.blacklisted\nreboot.enabled\nreboot.window\nreboot.jitter\nreboot.grace\nreboot.deadline\nreboot.method\nreboot.command\nreboot.wall\nreboot.block_users\nreboot.block_inhibitors\nreboot.block_command\nhealth.looks\nhealth.command\nhealth.timeout\nmetrics.file' ;;
         hold) words=$'-h\n--help\n--json\n--debug\n--until' ;;
         unhold) words=$'-h\n--help\n--json\n--debug' ;;
         history) words=$'-h\n--help\n--json\n--debug\n-l\n--limit' ;;

@@ -125,7 +125,8 @@ VERBS: Tuple[Verb, ...] = (
     ),
     Verb(
         "metrics", "numbers for Prometheus",
-        "Prints the state in the text format of the node exporter's textfile collector.",
+        "Prints the state in the text format of the node exporter's textfile collector. With `metrics.file` set each "
+        "run of the agent leaves it there, too.",
     ),
     Verb(
         "reboot", "the planned fallback reboot",

@@ -10,6 +10,7 @@ import pytest
 from kmend.coverage import Item
 from kmend.debt import UNNAMED, Debt, brought_up, describe
 from kmend.distro.base import PendingKernel
+from kmend.policy import build
 from kmend.records import stamp
 from unit.client import updates
 from unit.client.conftest import PENDING, World
@@ -158,3 +159,24 @@ def test_nothing_secret_is_shown(shell: Shell) -> None:
     assert set(json.loads(path.read_text())) == {
         "applied", "attempt", "failure", "debt", "choices", "quarantine", "holds",
     }  # fmt: skip
+
+
+def test_numbers_are_left_where_the_policy_wants_them(shell: Shell) -> None:
+    path = shell.world.machine.path("srv/prom/kmend.prom")
+    partly(shell.world)
+    shell.run("reconcile")
+    assert not path.parent.exists()
+    shell.world.policy = build({"metrics.file": "/srv/prom/kmend.prom"})
+    shell.world.reboots.planned = None
+    shell.run("reconcile")
+    assert "kmend_reboot_planned 1" in path.read_text().splitlines()
+    assert path.read_text() == shell.run("metrics")[1] and path.stat().st_mode & 0o777 == 0o644
+    shell.run("revert")
+    assert "kmend_live 0" in path.read_text().splitlines()
+
+
+def test_a_place_that_cannot_be_written_is_a_note(shell: Shell) -> None:
+    shell.world.policy = build({"metrics.file": "/proc/uptime/kmend.prom"})
+    shell.world.publish()
+    code, out, _ = shell.run("reconcile")
+    assert code == 0 and "can't write" in " ".join(shell.world.said) and len(shell.world.live()) == 1

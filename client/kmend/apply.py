@@ -9,11 +9,12 @@ before the module is loaded, and it is removed only when the kernel log is clean
 import dataclasses
 from typing import Optional
 
-from kmend import modules, postmortem, taint, transition
+from kmend import hazards, modules, postmortem, taint, transition
 from kmend.agent import Agent
 from kmend.catalogue import Update
 from kmend.checkup import Checkup, checkup
 from kmend.errors import KernelError
+from kmend.hazards import Prospect
 from kmend.livepatch import LoadError, PatchState
 from kmend.manifest import Manifest
 from kmend.quarantine import put_aside
@@ -37,7 +38,7 @@ def apply(agent: Agent, update: Update) -> Applied:
     image = update.image()
     agent.store.prepare()
     modules.require_same_builds(agent.system, found.kernel.release, found.objects)
-    _require_alone(agent)
+    hazards.require_none(Prospect(agent.system, agent.patches, found, image, agent.policy.hazards.reload))
     _remember_seen(agent, found)
     transition.wait_for_others(agent.system, agent.patches, agent.policy.transition_timeout)
     _clear_leftover(agent, found.module.name)
@@ -47,17 +48,6 @@ def apply(agent: Agent, update: Update) -> Applied:
     agent.store.set_live_manifest(update.data)
     _load(agent, found, image, attempt)
     return settle(agent, found, attempt)
-
-
-def _require_alone(agent: Agent) -> None:
-    """A cumulative patch switches off every other live patch, also those of other tools: never without being asked."""
-    others = [patch.name for patch in agent.patches.all() if not patch.ours and patch.enabled]
-    if others:
-        raise KernelError(
-            "another tool's live patch is in this kernel",
-            why=f"{others[0]} would be replaced",
-            hint="remove it with the tool that loaded it, then: kmend apply",
-        )
 
 
 def _remember_seen(agent: Agent, found: Manifest) -> None:

@@ -3,13 +3,13 @@
 
 import dataclasses
 import re
-from typing import Iterator, List, Optional, Tuple
+from typing import FrozenSet, Iterator, List, Optional, Tuple
 
 from kmend.system import System
 
 # /proc/PID/patch_state: -1 no transition, 0 unpatched, 1 patched.
 IDLE = -1
-_FRAME = re.compile(r"\[<[^>]*>\]\s+(\S+)")
+_FRAME = re.compile(r"\[<[^>]*>\]\s+(\S+)(?: \[([^\]\s]+)[^\]]*\])?")
 LIMIT = 20
 
 
@@ -64,7 +64,32 @@ def _stack(system: System, directory: str) -> Tuple[str, ...]:
 
 def parse_stack(text: str) -> Tuple[str, ...]:
     """Function names of /proc/PID/stack ("[<0>] name+0x1/0x2 [module]"), innermost first; pure."""
-    return tuple(name.partition("+")[0] for name in _FRAME.findall(text))
+    return tuple(name for _, name in parse_frames(text))
+
+
+def parse_frames(text: str) -> Tuple[Tuple[str, str], ...]:
+    """(object, function) of each frame of /proc/PID/stack, innermost first; "vmlinux" is an object too; pure."""
+    return tuple((module or "vmlinux", name.partition("+")[0]) for name, module in _FRAME.findall(text))
+
+
+def sleepers(system: System, places: FrozenSet[Tuple[str, str]], own: FrozenSet[str]) -> List[Blocker]:
+    """Tasks that are now inside of one of the functions in `places`, or of its copy in a live patch of the names `own`.
+
+    They would hold up a transition for as long as they stay: the kernel asks the same of each stack
+    (klp_check_stack() in kernel/livepatch/transition.c). `stack` begins with the function in question. At most 20.
+    """
+    names = {name for _, name in places}
+    result: List[Blocker] = []
+    for directory, pid in _tasks(system):
+        if len(result) >= LIMIT:
+            break
+        frames = parse_frames(_read(system, f"{directory}/stack"))
+        inside = (n for n, frame in enumerate(frames) if frame in places or (frame[0] in own and frame[1] in names))
+        first = next(inside, None)
+        if first is not None:
+            stack = tuple(name for _, name in frames[first:])
+            result.append(Blocker(pid, _comm(system, directory), stack))
+    return result
 
 
 def _read(system: System, name: str) -> str:

@@ -23,6 +23,7 @@ from kmend import filters, watch
 from kmend import hold as holding
 from kmend.catalogue import Catalogue, Update
 from kmend.filters import Wait
+from kmend.hazards import Hazard
 from kmend.hold import Hold
 from kmend.livepatch import PatchState
 from kmend.manifest import KernelId
@@ -40,6 +41,7 @@ MANUAL = "mode is manual: kmend apply makes it live"
 NOTIFY = "mode is notify: kmend apply makes it live"
 REVERTED = "it was reverted: kmend apply makes it live again"
 QUARANTINED = "it is in quarantine: {}"
+HAZARD = "not now: {}"
 RECENT_FAILURE = "it {} at {}; kmend tries again later"
 WHY_BOOT = "the machine went down while it was being applied"
 WHY_WATCHED = "the machine went down, and not in an orderly way, before it was found healthy"
@@ -49,7 +51,8 @@ WHY_UNCONFIRMED = "the machine went down {} times in a row before it was found h
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """All that a plan rests on, besides the updates and the policy. `unsupported` is empty for a fit kernel."""
+    """All that a plan rests on, besides the updates and the policy. `unsupported` is empty for a fit kernel; `hazards`
+    are those of `candidate`."""
 
     kernel: KernelId
     unsupported: str
@@ -65,6 +68,7 @@ class State:
     machine_id: str = ""
     uptime: float = 0.0
     shutdowns: Tuple[Shutdown, ...] = ()
+    hazards: Tuple[Hazard, ...] = ()
 
     @property
     def patch(self) -> Optional[PatchState]:
@@ -254,6 +258,9 @@ def withheld(update: Update, state: State, policy: Policy, now: datetime.datetim
     failure = state.failure if state.failure and state.failure.event != "refused" else None
     if failure and failure.serial == serial and (now - moment(failure.at)).total_seconds() < RETRY_AFTER:
         return RECENT_FAILURE.format(failure.event, failure.at)
+    grave = next((hazard for hazard in state.hazards if hazard.refuses), None)
+    if grave is not None:
+        return HAZARD.format(grave)
     wait = waits(update, state, policy, now)
     return wait.why if wait else ""
 
@@ -284,10 +291,15 @@ def newer(state: State, catalogue: Catalogue) -> Optional[Update]:
 
 
 def wanted(state: State, catalogue: Catalogue, policy: Policy, now: datetime.datetime) -> Optional[Update]:
-    """The update to apply now, or None: the newest one, or an older one if all that is newer is in quarantine."""
-    good = tuple(item for item in catalogue.updates if not quarantined(state, item.manifest.serial))
-    update = newer(state, dataclasses.replace(catalogue, updates=good))
+    """The update to apply now, or None."""
+    update = candidate(state, catalogue)
     return update if update and not withheld(update, state, policy, now) else None
+
+
+def candidate(state: State, catalogue: Catalogue) -> Optional[Update]:
+    """The update that may go live next: the newest, or an older one if all that is newer is in quarantine."""
+    good = tuple(item for item in catalogue.updates if not quarantined(state, item.manifest.serial))
+    return newer(state, dataclasses.replace(catalogue, updates=good))
 
 
 def _looks_due(state: State, policy: Policy) -> int:

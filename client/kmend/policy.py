@@ -49,6 +49,13 @@ class MetricsPolicy:
 
 
 @dataclasses.dataclass(frozen=True)
+class HazardPolicy:
+    """What to do about hazards that are the administrator's to weigh: "warn" or "refuse"."""
+
+    reload: str = "warn"
+
+
+@dataclasses.dataclass(frozen=True)
 class Policy:
     """What the agent may do. Times are in seconds; `reboot.deadline` in days."""
 
@@ -61,14 +68,14 @@ class Policy:
     fixes: FixPolicy = dataclasses.field(default_factory=FixPolicy)
     reboot: RebootPolicy = dataclasses.field(default_factory=RebootPolicy)
     health: HealthPolicy = dataclasses.field(default_factory=HealthPolicy)
+    hazards: HazardPolicy = dataclasses.field(default_factory=HazardPolicy)
     metrics: MetricsPolicy = dataclasses.field(default_factory=MetricsPolicy)
 
 
 # The sections that have a policy of their own; the names of the settings are those of its fields.
 _SECTIONS: Dict[str, Callable[..., Any]] = {
     "apply": ApplyPolicy, "rollout": RolloutPolicy, "hold": HoldPolicy, "fixes": FixPolicy, "reboot": RebootPolicy,
-    "health": HealthPolicy,
-    "metrics": MetricsPolicy,
+    "health": HealthPolicy, "hazards": HazardPolicy, "metrics": MetricsPolicy,
 }  # fmt: skip
 
 
@@ -184,6 +191,11 @@ SETTINGS: Tuple[Setting, ...] = (
         "asked at every look; no shell runs it; another exit status than 0 takes the update back",
     ),
     Setting("health.timeout", read.seconds(1, 600), "30", "time", "how long health.command may take"),
+    Setting(
+        "hazards.reload", read.choice("warn", "refuse"), "warn", "warn | refuse",
+        "what to do about an update that keeps modules it patches from being loaded again once they were unloaded, as "
+        "kernels before 6.3 do",
+    ),
     Setting(
         "metrics.file", read.path, "", "path",
         "where each run of the agent leaves the numbers of `kmend metrics` for Prometheus, such as "

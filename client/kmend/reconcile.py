@@ -19,7 +19,7 @@ from kmend.manifest import Manifest
 from kmend.plan import State
 from kmend.quarantine import put_aside
 from kmend.records import Attempt, stamp
-from kmend.survey import Survey, kept_manifest, look, offers, survey, update_named
+from kmend.survey import Survey, kept_manifest, look, offers, survey, update_named, with_hazards
 
 # Quarantine, renew, finish, adopt, unload, apply, look: no state needs more rounds than there are kinds of action.
 _ROUNDS = 8
@@ -64,6 +64,7 @@ def _rounds(agent: Agent, notes: List[str]) -> None:
         catalogue = offers(agent, state)
         for refusal in catalogue.refusals:
             note_refusal(agent, state, refusal)
+        state = with_hazards(agent, state, catalogue)
         actions = plan.plan(state, catalogue, agent.policy, agent.system.now())
         if not actions:
             return

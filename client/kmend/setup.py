@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import List, Optional
 
+from kmend import modsig
 from kmend.agent import Agent
 from kmend.distro import aptget, automatic, dnfget, imagebased, updateinfo_files
 from kmend.distro.base import APT
@@ -17,17 +18,9 @@ from kmend.errors import KmendError
 from kmend.survey import look, offers
 
 _EFI_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_LOCKDOWN = "sys/kernel/security/lockdown"
-_SIG_ENFORCE = "sys/module/module/parameters/sig_enforce"
-# The kernel's include/linux/module_signature.h.
-_SIGNED = b"~Module signature appended~\n"
 _UNITS = ("kmend.timer", "kmend-reconcile.path", "kmend-boot.service")
 _APT_HOOKS = ("etc/apt/apt.conf.d/60kmend", "usr/lib/kmend/apt-hook")
 _ACTIONS = "etc/dnf/libdnf5-plugins/actions.d/kmend.actions"
-ENROL = (
-    "enrol the publisher's module certificate: mokutil --import FILE.der, reboot, confirm it in the MOK manager at the "
-    "console; `mokutil --list-enrolled` then shows it"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +156,7 @@ def advisories(agent: Agent) -> Finding:
 
 def secure_boot(agent: Agent) -> Finding:
     """Whether the kernel takes our modules where it takes signed ones only."""
-    if not signatures_required(agent):
+    if not modsig.required(agent.system):
         return Finding(True, f"Secure Boot {_secure_boot_word(agent)}; modules need no signature")
     what = f"Secure Boot {_secure_boot_word(agent)}; the kernel takes signed modules only"
     state = look(agent)
@@ -171,18 +164,13 @@ def secure_boot(agent: Agent) -> Finding:
         return Finding(True, f"{what}, and took {state.patch.name}")
     update = offers(agent, state).newest
     if update is None:
-        return Finding(None, what, ENROL)
-    if not update.image().endswith(_SIGNED):
-        hint = "the publisher has to build it with --module-key; " + ENROL
+        return Finding(None, what, modsig.ENROL)
+    if not update.image().endswith(modsig.MARK):
+        hint = "the publisher has to build it with --module-key; " + modsig.ENROL
         return Finding(False, f"{what}, and update {update.manifest.version} has no such signature", hint)
-    return Finding(None, f"{what}; update {update.manifest.version} is signed", f"if the kernel refuses it, {ENROL}")
-
-
-def signatures_required(agent: Agent) -> bool:
-    """By lockdown (which Secure Boot switches on in most distributions) or by module.sig_enforce."""
-    match = re.search(r"\[(\w+)\]", agent.system.read_text(_LOCKDOWN) or "")
-    enforced = (agent.system.read_text(_SIG_ENFORCE) or "N").strip() == "Y"
-    return enforced or (match is not None and match.group(1) != "none")
+    return Finding(
+        None, f"{what}; update {update.manifest.version} is signed", f"if the kernel refuses it, {modsig.ENROL}"
+    )
 
 
 def _secure_boot_word(agent: Agent) -> str:

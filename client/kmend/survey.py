@@ -6,12 +6,13 @@ import dataclasses
 from typing import FrozenSet, List, Optional
 
 from kmend import catalogue as updates_on_disk
-from kmend import kernel, manifest, presence, public
+from kmend import hazards, kernel, manifest, plan, presence, public
 from kmend.agent import Agent, Planned
 from kmend.catalogue import Catalogue, Update
 from kmend.coverage import Coverage, assess
 from kmend.distro.base import PendingKernel
 from kmend.errors import KmendError, StoreError
+from kmend.hazards import Prospect
 from kmend.manifest import KernelId, Manifest
 from kmend.plan import State
 from kmend.records import Event
@@ -43,6 +44,7 @@ def survey(agent: Agent) -> Survey:
     notes: List[str] = []
     state = look(agent, notes)
     catalogue = offers(agent, state)
+    state = with_hazards(agent, state, catalogue)
     pending = pending_kernel(agent, state.kernel, notes)
     about = live_manifest(agent, state, catalogue)
     if about is None and catalogue.newest:
@@ -118,6 +120,21 @@ def offers(agent: Agent, state: State) -> Catalogue:
     if not state.kernel.build_id:
         return Catalogue()
     return updates_on_disk.read(agent.system, agent.verifier, state.kernel, floor(agent, state.kernel.build_id))
+
+
+def with_hazards(agent: Agent, state: State, catalogue: Catalogue) -> State:
+    """The state with what speaks against the update that may go live next."""
+    update = plan.candidate(state, catalogue) if not state.unsupported else None
+    return dataclasses.replace(state, hazards=hazards.find(prospect(agent, update))) if update else state
+
+
+def prospect(agent: Agent, update: Update) -> Prospect:
+    """What hazards.py looks at; a module that was altered is refused elsewhere."""
+    try:
+        image = update.image()
+    except KmendError:
+        image = b""
+    return Prospect(agent.system, agent.patches, update.manifest, image, agent.policy.hazards.reload)
 
 
 def floor(agent: Agent, build_id: str) -> Optional[int]:

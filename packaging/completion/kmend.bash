@@ -25,12 +25,12 @@ _kmend() {
         show) words=$'-h\n--help\n--json\n--debug' ;;
         cves) words=$'-h\n--help\n--json\n--debug\n--only\n--openvex' ;;
         uname) words=$'-h\n--help\n--json\n--debug\n-r\n--release\n-v\n--version' ;;
-        check) words=$'-h\n--help\n--json\n--debug' ;;
+        check) words=$'-h\n--help\n--json\n--debug\n--blocking' ;;
         apply) words=$'-h\n--help\n--json\n--debug\n-n\n--dry-run' ;;
         revert) words=$'-h\n--help\n--json\n--debug' ;;
         reconcile) words=$'-h\n--help\n--json\n--debug' ;;
         mode) words=$'-h\n--help\n--json\n--debug\nauto\nmanual\nnotify' ;;
-        config) words=$'-h\n--help\n--json\n--debug\n--unset\nmode\nsubscribe\ntransition_timeout\napply.delay\napply.quiet\nrollout.ring\nrollout.canary\nrollout.wait\nhold.packages\nhold.cves\nhold.until\nfixes.count\nfixes.ignore\nfixes.insist\nfixes.severity\nfixes.blacklisted\nreboot.enabled\nreboot.window\nreboot.jitter\nreboot.grace\nreboot.deadline\nreboot.method\nreboot.command\nreboot.wall\nreboot.block_users\nreboot.block_inhibitors\nreboot.block_command\nhealth.looks\nhealth.command\nhealth.timeout\nmetrics.file' ;;
+        config) words=$'-h\n--help\n--json\n--debug\n--unset\nmode\nsubscribe\ntransition_timeout\napply.delay\napply.quiet\nrollout.ring\nrollout.canary\nrollout.wait\nhold.packages\nhold.cves\nhold.until\nfixes.count\nfixes.ignore\nfixes.insist\nfixes.severity\nfixes.blacklisted\nreboot.enabled\nreboot.window\nreboot.jitter\nreboot.grace\nreboot.deadline\nreboot.method\nreboot.command\nreboot.wall\nreboot.block_users\nreboot.block_inhibitors\nreboot.block_command\nhealth.looks\nhealth.command\nhealth.timeout\nhazards.reload\nmetrics.file' ;;
         hold) words=$'-h\n--help\n--json\n--debug\n--until' ;;
         unhold) words=$'-h\n--help\n--json\n--debug' ;;
         history) words=$'-h\n--help\n--json\n--debug\n-l\n--limit' ;;

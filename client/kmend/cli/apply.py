@@ -6,17 +6,17 @@ import dataclasses
 from pathlib import Path
 
 from kmend import apply as applying
-from kmend import kernel, localupdate, lock, plan
+from kmend import hazards, kernel, localupdate, lock, plan
 from kmend import reconcile as reconciling
 from kmend.agent import Agent
 from kmend.catalogue import Update
 from kmend.cli import messages
 from kmend.cli.result import Result
-from kmend.errors import KmendError, StoreError, UsageError
+from kmend.errors import KernelError, KmendError, StoreError, UsageError
 from kmend.fallback import settle_reboot
 from kmend.plan import State
 from kmend.quarantine import let_out
-from kmend.survey import look, offers, survey
+from kmend.survey import look, offers, prospect, survey
 
 WAIT = 60.0
 
@@ -34,10 +34,22 @@ def run(agent: Agent, args: argparse.Namespace) -> Result:
                 0, {"version": found.version, "state": "live"}, [messages.ALREADY_LIVE.format_map(vars(found))]
             )
         if args.dry_run:
-            update.image()
-            text = messages.WOULD_APPLY.format(version=found.version, signer=update.signer)
-            return Result(0, {"version": found.version, "signer": update.signer, "state": "would apply"}, [text])
+            return _dry_run(agent, update)
         return _apply(agent, state, update)
+
+
+def _dry_run(agent: Agent, update: Update) -> Result:
+    """What would be done, or what speaks against it (6, as when it was tried)."""
+    update.image()
+    found = hazards.find(prospect(agent, update))
+    refused = any(hazard.refuses for hazard in found)
+    words = messages.WOULD_REFUSE if refused else messages.WOULD_APPLY
+    data = {
+        "version": update.manifest.version, "signer": update.signer, "hazards": hazards.to_json(found),
+        "state": "would refuse" if refused else "would apply",
+    }  # fmt: skip
+    text = words.format(version=update.manifest.version, signer=update.signer)
+    return Result(KernelError.exit_code if refused else 0, data, [text, *hazards.describe(found)])
 
 
 def _find(agent: Agent, state: State, path: str) -> Update:

@@ -2,10 +2,9 @@
 """kmend doctor: each check gives what it found, and what to do if that is bad."""
 
 import argparse
-import re
 from typing import Callable, List, Optional, Tuple
 
-from kmend import kernel, setup
+from kmend import kernel, modsig, setup
 from kmend.agent import Agent
 from kmend.cli.result import Result
 from kmend.errors import KmendError
@@ -57,10 +56,11 @@ def _modules(agent: Agent) -> Check:
 
 def _lockdown(agent: Agent) -> Check:
     """Lockdown is no fault; whoever has it needs to know that modules must be signed."""
-    text = agent.system.read_text("sys/kernel/security/lockdown") or ""
-    match = re.search(r"\[(\w+)\]", text)
-    mode = match.group(1) if match else "none"
-    return True, f"{mode}, signed modules only: {'yes' if setup.signatures_required(agent) else 'no'}", ""
+    return (
+        True,
+        f"{modsig.lockdown(agent.system)}, signed modules only: {'yes' if modsig.required(agent.system) else 'no'}",
+        "",
+    )
 
 
 def _keys(agent: Agent) -> Check:

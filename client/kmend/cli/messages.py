@@ -4,6 +4,7 @@
 APPLIED = "{version} is live: {objects}"
 ALREADY_LIVE = "{version} is live already"
 WOULD_APPLY = "{version} would be applied (signed by {signer})"
+WOULD_REFUSE = "{version} would not be applied (signed by {signer})"
 NOTHING_TO_APPLY = "no update for this kernel"
 NO_UPDATE_WHY = "kmend-patch-{release} is not installed, and none was given"
 NO_UPDATE_HINT = "kmend reconcile asks the archive; kmend apply PATH takes a directory or a .deb"

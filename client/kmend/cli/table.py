@@ -63,7 +63,9 @@ VERBS: Tuple[Verb, ...] = (
     Verb(
         "check", "ask the archive for updates, apply nothing",
         "Says what `kmend reconcile` would do now. The exit code is that of status, and 3 also when the archive "
-        "offers a newer update package.",
+        "offers a newer update package. Hazards of the update are listed; those marked `refuse` keep it from going "
+        "live.",
+        (Argument(("--blocking",), "also name the tasks that are in functions the update replaces", _STORE_TRUE),),
     ),
     Verb(
         "apply", "make an update live now",

@@ -211,8 +211,9 @@ def test_module_swapped_between_check_and_load(world: World, monkeypatch: pytest
             path.write_bytes(good.replace(b"nfs", b"bad"))
         return data
 
+    update = opened(world)
     monkeypatch.setattr(catalogue, "read_file", read_and_swap)
-    reconcile(world.agent())
+    apply(world.agent(), update)
     assert path.read_bytes() != good
     assert world.machine.kernel.images == [good]
 

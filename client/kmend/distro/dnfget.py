@@ -5,12 +5,13 @@ As in `aptget`, dnf itself does the work: it first says what it would do (`--ass
 does it. Both versions print the same table, one column narrower than what they say about a package.
 """
 
+import contextlib
+import os
 import re
-import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple, Type
+from typing import Dict, Iterator, List, Optional, Tuple, Type
 
-from kmend.distro import locks
+from kmend.distro import dnflock
 from kmend.distro.base import (
     LockedError,
     NetworkError,
@@ -40,7 +41,6 @@ _SECTION = re.compile(r"^[A-Z][^:]*:$")
 # apply, which must not wait for somebody else's long transaction.
 PATIENCE = 600.0
 PATIENCE_INSTALLED = 20.0
-_STEP = 1.0
 _END = re.compile(r"^(?:Transaction Summary|$)")
 
 # In this order: a bad signature also makes dnf say that metadata could not be downloaded.
@@ -124,24 +124,20 @@ def changes(out: str) -> List[str]:
     return sorted(found)
 
 
-def wait(root: Path, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Wait until no other package manager is at work; the hook that has us run is part of one.
+def is_dnf5(root: Path) -> bool:
+    """Whether `program` is dnf 5, under its own name or as "dnf"."""
+    return os.path.basename(os.path.realpath(root / "usr/bin" / program(root))) == "dnf5"
 
-    Asked for here, because libdnf5 would wait for ever, `exit_on_lock` or not.
 
-    Raises:
-        LockedError: it takes longer than `patience` seconds.
-    """
-    left = patience
-    while locks.rpm_busy(root):
-        if left <= 0:
-            raise LockedError(
-                "not asking for updates",
-                why=f"another package manager has been at work for {patience:.0f} s",
-                hint="kmend tries again by itself",
-            )
-        sleep(_STEP)
-        left -= _STEP
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[List[str]]:
+    """No other package manager looks at the packages meanwhile; gives options for the agent's own dnf."""
+    if is_dnf5(root):
+        dnflock.wait(root, PATIENCE_INSTALLED)
+        yield []
+        return
+    with dnflock.alone(root, PATIENCE_INSTALLED) as options:
+        yield options
 
 
 def refresh(argv: List[str], run: Runner) -> Optional[PackageManagerError]:
@@ -160,12 +156,17 @@ def install(name: str, installed: bool, *, root: Path, run: Runner) -> None:
     Raises:
         LockedError, NetworkError, UnauthenticatedError, NoCandidateError, UnwantedChangeError, PackageManagerError.
     """
-    what = f"can't install {name}"
-    # `install` leaves an older version alone unless dnf is set to insist on the best.
-    verb = "upgrade" if installed else "install"
     argv = [program(root), *_OPTIONS, *own_repository(root)]
-    wait(root, PATIENCE_INSTALLED if installed else PATIENCE)
+    dnflock.wait(root, PATIENCE_INSTALLED if installed else PATIENCE)
     stale = refresh(argv, run)
+    with _alone(root) as options:
+        # `install` leaves an older version alone unless dnf is set to insist on the best.
+        _change([*argv, *options], "upgrade" if installed else "install", name, stale, run)
+
+
+def _change(argv: List[str], verb: str, name: str, stale: Optional[PackageManagerError], run: Runner) -> None:
+    """Look at what dnf would do, then have it done; `stale` is why the index is not fresh."""
+    what = f"can't install {name}"
     trial = run([*argv, "--assumeno", verb, name], _ENVIRONMENT)
     changed = changes(trial.out)
     if trial.returncode and not changed:

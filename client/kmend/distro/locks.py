@@ -2,14 +2,18 @@
 """Whether a package manager is at work, by the locks it holds."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Iterable
 
 _DPKG = ("var/lib/dpkg/lock-frontend",)
 # fcntl(2) locks: rpm's transactions (rpm, lib/rpmlock.cc) hold the first two, libdnf5 the last.
 _RPM = ("usr/lib/sysimage/rpm/.rpm.lock", "var/lib/rpm/.rpm.lock", "var/lib/dnf/system-repo.lock")
-# dnf 4 writes its process id instead (dnf/lock.py).
-_PID_FILES = ("var/lib/dnf/rpmdb_lock.pid", "var/cache/dnf/download_lock.pid", "var/cache/dnf/metadata_lock.pid")
+# dnf 4 writes its process id instead (dnf/lock.py), as do PackageKit and microdnf (libdnf, dnf-lock.cpp) and yum.
+_PID_FILES = (
+    "var/lib/dnf/rpmdb_lock.pid", "var/cache/dnf/download_lock.pid", "var/cache/dnf/metadata_lock.pid",
+    "run/dnf-metadata.lock", "run/dnf-repo.lock", "run/dnf-rpmdb.lock", "run/yum.pid",
+)  # fmt: skip
 
 
 def packages_busy(root: Path) -> bool:
@@ -18,7 +22,7 @@ def packages_busy(root: Path) -> bool:
 
 
 def rpm_busy(root: Path) -> bool:
-    """Whether some process holds a lock of rpm or dnf."""
+    """Whether some process holds a lock of rpm, dnf, yum or PackageKit."""
     return _any_locked(root, _RPM) or any(_alive(root, name) for name in _PID_FILES)
 
 
@@ -27,12 +31,12 @@ def _any_locked(root: Path, names: Iterable[str]) -> bool:
 
 
 def _alive(root: Path, name: str) -> bool:
-    """Whether the process that a lock file names is there; a killed dnf leaves its file behind."""
+    """Whether another process that a lock file names is there; a killed dnf leaves its file behind."""
     try:
-        pid = (root / name).read_text().strip()
+        pid = (root / name).read_text(errors="replace").strip()
     except OSError:
         return False
-    return pid.isdigit() and (root / "proc" / pid).exists()
+    return pid.isdigit() and pid != str(os.getpid()) and (root / "proc" / pid).exists()
 
 
 def _locked(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Type
 import pytest
 
 from kmend import distro
-from kmend.distro import dnfget, imagebased
+from kmend.distro import dnfget, dnflock, imagebased
 from kmend.distro.base import (
     LockedError,
     NetworkError,
@@ -278,18 +278,18 @@ def test_waits_for_the_package_manager_that_started_it(machine: Machine) -> None
     machine.put("proc/4711/stat", b"")
     slept: List[float] = []
     with pytest.raises(LockedError, match="at work for 5 s"):
-        dnfget.wait(machine.root, 5.0, slept.append)
+        dnflock.wait(machine.root, 5.0, slept.append)
     assert sum(slept) == 5.0
 
     def finish(_: float) -> None:
         (machine.root / "var/lib/dnf/rpmdb_lock.pid").unlink()
 
-    dnfget.wait(machine.root, 5.0, finish)
+    dnflock.wait(machine.root, 5.0, finish)
 
 
 def test_what_is_installed_does_not_wait_long(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: List[float] = []
-    monkeypatch.setattr(dnfget, "wait", lambda root, patience: waited.append(patience))
+    monkeypatch.setattr(dnflock, "wait", lambda root, patience: waited.append(patience))
     machine.answers["--assumeno"] = Finished(0, NOTHING, "")
     machine.distro.subscribe(OLD)
     machine.answers[f"rpm {PATCH}"] = Finished(0, "6.12.0-110.2.el10^1\n", "")

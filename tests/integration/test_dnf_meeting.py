@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent's dnf and others on one machine: real dnf 4 and dnf 5 at their question."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration import rpmworld
+from integration.rpmworld import HOST, NAME, NEW
+from support.rpmroot import DNF4, DNF5, RpmRoot, Workshop
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
+SECOND = f"{NAME}-6.12.0-110.2.el10^2"
+KERNELS = ["kernel-core-6.12.0-100.el10", f"kernel-core-{NEW}"]
+PROGRAM = {DNF4: "dnf", DNF5: "dnf5"}
+# An administrator's dnf that stands at its question, the agent beside it, and then the answer.
+MEETING = """
+mkfifo /question; exec 9<>/question
+DNF upgrade <&9 >/upgrade 2>&1 & other=$!
+for _ in $(seq 100); do grep -q y/N /upgrade && break; sleep 0.2; done
+grep -q y/N /upgrade || { cat /upgrade; exit 9; }
+/usr/bin/python3 -I -c "$1" RELEASE PATIENCE
+echo ANSWER >&9
+wait $other; echo "dnf ended with $?"
+"""
+AGENT = """
+import json, sys
+from kmend import distro
+from kmend.distro import dnfget
+from kmend.errors import KmendError
+dnfget.PATIENCE = dnfget.PATIENCE_INSTALLED = float(sys.argv[2])
+try:
+    distro.detect().subscribe(sys.argv[1])
+    print(json.dumps([]))
+except KmendError as error:
+    print(json.dumps([type(error).__name__, error.why]))
+"""
+# While the agent's own dnf is at work, an administrator begins an upgrade. `begin` runs where dnf is asked to install.
+BEGIN = """
+import subprocess, sys, time
+from kmend import distro
+from kmend.distro.run import run as real
+started = []
+
+def begin(argv, extra):
+    if "-y" in argv and argv[-1] != "makecache" and not started:
+        said = open("/upgrade", "w")
+        started.append(subprocess.Popen(["dnf", "-y", "upgrade"], stdout=said, stderr=subprocess.STDOUT))
+        time.sleep(4)
+    return real(argv, extra)
+
+found = distro.detect()
+found._run = begin
+found.subscribe(sys.argv[1])
+print(started[0].wait())
+"""
+
+
+def prepare(factory: pytest.TempPathFactory, workshop: Workshop, suite: str) -> Iterator[RpmRoot]:
+    program = PROGRAM[suite]
+    root = rpmworld.populated(workshop, factory.mktemp("meeting") / "prepared", suite, program, "--setopt=plugins=0")
+    root.program = program
+    yield root
+    root.remove()
+
+
+@pytest.fixture(scope="module")
+def prepared4(
+    tmp_path_factory: pytest.TempPathFactory, workshop: Workshop, rpm_archive: dict[str, Path]
+) -> Iterator[RpmRoot]:
+    yield from prepare(tmp_path_factory, workshop, DNF4)
+
+
+@pytest.fixture(scope="module")
+def prepared5(
+    tmp_path_factory: pytest.TempPathFactory, workshop: Workshop, rpm_archive: dict[str, Path]
+) -> Iterator[RpmRoot]:
+    yield from prepare(tmp_path_factory, workshop, DNF5)
+
+
+def copied(prepared: RpmRoot, path: Path) -> Iterator[RpmRoot]:
+    for copy in rpmworld.copy_of(prepared, path):
+        copy.program = prepared.program
+        yield copy
+
+
+@pytest.fixture()
+def root4(prepared4: RpmRoot, tmp_path: Path) -> Iterator[RpmRoot]:
+    """A machine with dnf 4."""
+    yield from copied(prepared4, tmp_path / "root")
+
+
+@pytest.fixture(params=[DNF4, DNF5])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RpmRoot]:
+    """A machine with dnf 4, and one with dnf 5."""
+    prepared = request.getfixturevalue("prepared4" if request.param == DNF4 else "prepared5")
+    yield from copied(prepared, tmp_path / "root")
+
+
+def updates(root: RpmRoot) -> list[str]:
+    return [name for name in root.installed() if name.startswith("kmend-patch-")]
+
+
+def meet(root: RpmRoot, answer: str, patience: float = 3) -> tuple[list[str], str]:
+    """What the agent answers, and how the administrator's dnf ended."""
+    words = {"DNF": root.program, "RELEASE": HOST, "PATIENCE": str(patience), "ANSWER": answer}
+    script = MEETING
+    for word, value in words.items():
+        script = script.replace(word, value)
+    done = root.machine("sh", "-c", script, "sh", AGENT)
+    first, last = done.stdout.splitlines()
+    return json.loads(first), last
+
+
+def test_a_dnf_at_its_question_is_left_alone(root: RpmRoot) -> None:
+    """Its transaction has the update in it: had the agent installed it meanwhile, dnf 4 would end with an error."""
+    (kind, why), ended = meet(root, "y")
+    assert kind == "LockedError" and "at work" in why
+    if root.program == "dnf":
+        assert why.startswith("dnf (process ")
+    assert ended == "dnf ended with 0"
+    assert root.installed("kernel-core") == KERNELS
+    assert updates(root) == ([SECOND] if root.program == "dnf" else [])
+
+
+def test_nobody_else_at_work(root: RpmRoot) -> None:
+    done = root.machine("/usr/bin/python3", "-I", "-c", AGENT, HOST, "3")
+    assert json.loads(done.stdout) == [] and updates(root) == [SECOND]
+    left = [path.name for path in (root.path / "var/cache/dnf").glob("*.pid")]
+    assert left == []
+
+
+def test_what_would_happen_without_looking(root4: RpmRoot) -> None:
+    """The fact that all this rests on: dnf 4 does not look again."""
+    root = root4
+    script = MEETING.replace("/usr/bin/python3 -I", "true").replace("ANSWER", "y").replace("DNF", "dnf")
+    blind = f"KMEND_AGENT=1 dnf -y install {NAME} >/dev/null 2>&1"
+    done = root.machine("sh", "-c", script.replace('true -c "$1" RELEASE PATIENCE', blind))
+    assert done.stdout.splitlines()[-1] == "dnf ended with 1"
+    assert "already installed" in root.read("upgrade") and root.installed("kernel-core") == KERNELS[:1]
+    root.machine("rpm", "-e", NAME)
+    (root.path / "question").unlink()
+    done = root.machine("sh", "-c", script.replace('true -c "$1" RELEASE PATIENCE', "true"))
+    assert done.stdout.splitlines()[-1] == "dnf ended with 0"
+
+
+def test_who_begins_while_the_agents_dnf_is_at_work_waits_for_it(root4: RpmRoot) -> None:
+    root = root4
+    done = root.machine("/usr/bin/python3", "-I", "-c", BEGIN, HOST, check=False)
+    assert done.stdout.strip() == "0", done.stdout + done.stderr + root.read("upgrade")
+    assert "Waiting for process with pid" in root.read("upgrade")
+    assert root.installed("kernel-core") == KERNELS and updates(root) == [SECOND]

@@ -25,6 +25,7 @@ PREFIX = "kmend-patch-"
 _IMAGE = re.compile(r"(?:/usr)?/lib/modules/([^/]+)/vmlinuz\Z|/boot/vmlinuz-([^/]+)\Z")
 _IMAGE_GLOBS = ["/lib/modules/*/vmlinuz", "/usr/lib/modules/*/vmlinuz", "/boot/vmlinuz-*"]
 _NEEDS_RESTARTING = "dnf.plugin.dynamic.needs_restarting"
+_AUTOMATIC = "dnf.automatic.main"
 _TIMEOUT = 60
 _Hook = Callable[["KmendPlugin"], None]
 
@@ -179,11 +180,36 @@ def _only_itself(base: Any, package: Any) -> bool:
     return not package.obsoletes and not package.conflicts and all(staying.filter(provides=item) for item in needs)
 
 
+def _key_known(base: Any, package: Any) -> bool:
+    """Whether rpm has the keys of the package's repository; dnf-automatic asks nobody, and ends with an error."""
+    repo = base.repos[package.repoid]
+    wanted = _keys(repo) if repo.gpgcheck else set()
+    return not repo.gpgcheck or (bool(wanted) and wanted == _keyring(wanted))
+
+
+def _keys(repo: Any) -> Set[str]:
+    """The ids of the keys that a repository's file names, eight hexadecimal digits each."""
+    import dnf.crypto
+
+    return {key.short_id.lower() for url in repo.gpgkey for key in dnf.crypto.retrieve(url, repo)}
+
+
+def _keyring(wanted: Set[str]) -> Set[str]:
+    """Those of them that rpm knows. The version of its entries is these digits, or the whole fingerprint."""
+    import rpm
+
+    versions = [item["version"] for item in rpm.TransactionSet().dbMatch("name", "gpg-pubkey")]
+    texts = [version.decode() if isinstance(version, bytes) else version for version in versions]
+    return {key for key in wanted if any(text.lower().endswith(key) for text in texts)}
+
+
 def _add(base: Any, cli: Any, packages: List[Any]) -> None:
     """Resolve again with these packages; if that fails, dnf goes on with what it had."""
     for package in packages:
         if not _only_itself(base, package):
             raise dnf.exceptions.Error(f"{package} is left out: it would change more than itself")
+        if _AUTOMATIC in sys.modules and not _key_known(base, package):
+            raise dnf.exceptions.Error(f"{package} is left out: rpm does not know the key of its repository yet")
         if base.sack.query().installed().filter(name=package.name):
             base.package_upgrade(package)
         else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Takes an update an administrator brings by hand: a directory or a .deb, signed by a trusted key.
+"""Takes an update an administrator brings by hand: a directory, .deb or .rpm, signed by a trusted key.
 
 It is copied into root's own directory first and verified there, so that what was verified is what is kept.
 """
@@ -7,13 +7,13 @@ It is copied into root's own directory first and verified there, so that what wa
 import contextlib
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
 
+from kmend import packagefile
 from kmend.agent import Agent
-from kmend.catalogue import PACKAGED, Update, open_update, read_file
+from kmend.catalogue import Update, open_update, read_file
 from kmend.errors import KmendError, StoreError, UsageError
 from kmend.manifest import FILE_NAME, MAX_BYTES, SIGNATURE_NAME, KernelId, parse
 from kmend.store import LOCAL
@@ -21,7 +21,6 @@ from kmend.survey import floor
 
 _STAGING = ".staging-"
 _BUILD_OUTPUT = "9-package"
-_TIMEOUT = 120
 
 
 def add(agent: Agent, kernel: KernelId, path: Path) -> Update:
@@ -48,31 +47,11 @@ def _opened(path: Path) -> Iterator[Path]:
         inner = path / _BUILD_OUTPUT
         yield inner if not (path / FILE_NAME).exists() and inner.is_dir() else path
         return
-    if path.suffix != ".deb" or not path.is_file():
-        raise UsageError(f"no update at {path}", why="it is neither a directory nor a .deb", hint="kmend apply --help")
-    with tempfile.TemporaryDirectory(prefix="kmend-deb-") as scratch:
-        _unpack(path, scratch)
-        yield _inside(Path(scratch), path)
-
-
-def _unpack(path: Path, scratch: str) -> None:
-    argv = ["dpkg-deb", "-x", str(path.absolute()), scratch]
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT,
-            check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"can't unpack {path}", why=str(error), hint="give the unpacked directory instead") from error
-    if done.returncode:
-        raise UsageError(f"can't unpack {path}", why=done.stderr.strip()[:200], hint="is it a whole Debian package?")
-
-
-def _inside(scratch: Path, path: Path) -> Path:
-    found = [item for item in sorted(scratch.glob(f"{PACKAGED}/*")) if item.is_dir() and not item.is_symlink()]
-    if len(found) != 1:
-        raise UsageError(f"no update in {path}", why=f"{len(found)} directories below /{PACKAGED}")
-    return found[0]
+    if path.suffix not in packagefile.KINDS or not path.is_file():
+        why = f"it is neither a directory nor a {' or '.join(packagefile.KINDS)}"
+        raise UsageError(f"no update at {path}", why=why, hint="kmend apply --help")
+    with tempfile.TemporaryDirectory(prefix="kmend-package-") as scratch:
+        yield packagefile.unpack(path, Path(scratch))
 
 
 @contextlib.contextmanager

@@ -69,9 +69,9 @@ VERBS: Tuple[Verb, ...] = (
     ),
     Verb(
         "apply", "make an update live now",
-        "Applies the newest update for the running kernel, or the one at PATH: a directory of kmend-build or a .deb, "
-        "signed by a trusted key. Overrides hold, an earlier revert, quarantine and the mode manual.",
-        (Argument(("path",), "directory or .deb of an update", {"nargs": "?", "default": ""}), _DRY_RUN),
+        "Applies the newest update for the running kernel, or the one at PATH: a directory of kmend-build, a .deb or "
+        "an .rpm, signed by a trusted key. Overrides hold, an earlier revert, quarantine and the mode manual.",
+        (Argument(("path",), "directory, .deb or .rpm of an update", {"nargs": "?", "default": ""}), _DRY_RUN),
     ),
     Verb(
         "revert", "take the live patch out of the kernel",

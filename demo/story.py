@@ -116,15 +116,23 @@ class DnfStory(Story):
         # dpkg would ask whether the running kernel may go; its files are back with the next line
         self.guest.run(f"rm -f /var/lib/dpkg/info/linux-image-{release}.*rm")
         self.guest.run(f"dpkg --purge --force-depends linux-image-{release} && rpm -i /seed/running.rpm", timeout=300)
+        self.configure()
+        self.guest.run("dnf -q -y install /seed/kmend.rpm", timeout=300)
+        # its agent looks around now, and not when the upgrade below is about to begin
+        self.guest.run("systemctl start kmend-reconcile.service", timeout=300)
+
+    def configure(self) -> None:
+        """The distribution's repository, and the publisher's as it is before the update is published."""
         self.guest.put(_REPOSITORY.encode(), "/etc/yum.repos.d/kernels.repo")
         self.guest.run(f"ln -s /seed/kmend-before {ARCHIVE}")
-        self.guest.run("dnf -q -y install /seed/kmend.rpm", timeout=300)
-        # its agent looks around now; two dnf at once would get into each other's way (docs/dnf.md)
-        self.guest.run("systemctl start kmend-reconcile.service", timeout=300)
+
+    def publish(self) -> None:
+        """The publisher's repository moves on."""
+        self.guest.run(f"ln -sfn /seed/kmend {ARCHIVE}")
 
     def upgrade(self) -> None:
         """The publisher has published; a plain `dnf upgrade` brings kernel and update in one transaction."""
-        self.guest.run(f"ln -sfn /seed/kmend {ARCHIVE}")
+        self.publish()
         self.guest.run("dnf -q -y --refresh upgrade", timeout=600)
 
     def history(self) -> str:

@@ -33,9 +33,9 @@ class RpmRoot(AptRoot):
     program = "dnf"
 
     @classmethod
-    def make(cls, path: Path, suite: str = DNF4) -> "RpmRoot":
-        """A fresh one: rpm's database empty, no repository."""
-        root = cls.unpack(path, suite, PACKAGES[suite])
+    def make(cls, path: Path, suite: str = DNF4, packages: Sequence[str] = ()) -> "RpmRoot":
+        """A fresh one: rpm's database empty, no repository. `packages` are Debian's, by default those for its dnf."""
+        root = cls.unpack(path, suite, packages or PACKAGES[suite])
         run(["mknod", "-m", "666", str(path / "dev/urandom"), "c", "1", "9"])
         root.write("etc/rpm/macros", MACROS)
         root.write("etc/dnf/dnf.conf", DNF_CONF)

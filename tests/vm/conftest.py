@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from demo.dnfmaterial import prepare_dnf
+from demo.material import Material
 from kernels import KernelPair, kernel_pair
 from kmend_builder.cli.options import default_cache
 from kmend_builder.kernel import archive
@@ -84,6 +86,12 @@ def full_base(full_rootfs: Rootfs) -> Iterator[GuestBase]:
     """A saved guest with systemd and apt, without any archive."""
     with GuestBase(full_rootfs, smp=2, init="systemd") as base:
         yield base.make()
+
+
+@pytest.fixture(scope="session")
+def dnf_material(pair: KernelPair, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """What `make demo-dnf` is made of."""
+    return prepare_dnf(pair, default_cache(), tmp_path_factory.mktemp("dnf") / "demo", QUIET)
 
 
 @pytest.fixture

@@ -9,15 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo.dnfmaterial import KERNELS, prepare_dnf
-from demo.material import ARCHIVE, SEED_MIB, Material
+from demo.dnfmaterial import KERNELS
+from demo.material import SEED_MIB, Material
 from demo.story import DnfStory
 from kernels import KernelPair
-from kmend_builder.cli.options import default_cache
 from kmend_builder.prove.base import GuestBase
 from kmend_builder.prove.guest import Guest
 from vm.agent_support import far_window, installed
-from vm.conftest import QUIET
 
 pytestmark = pytest.mark.slow
 # Debian packs dnf-automatic without its command.
@@ -32,31 +30,21 @@ emit_via = stdio
 
 
 @pytest.fixture(scope="module")
-def material(pair: KernelPair, tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return prepare_dnf(pair, default_cache(), tmp_path_factory.mktemp("dnf") / "demo", QUIET)
-
-
-@pytest.fixture(scope="module")
-def dnf_base(material: Material) -> Iterator[GuestBase]:
+def dnf_base(dnf_material: Material) -> Iterator[GuestBase]:
     """A saved guest with systemd, dnf and rpm, without any repository."""
-    with GuestBase(material.rootfs, smp=2, memory=1536, init="systemd", seed_mib=SEED_MIB) as base:
+    with GuestBase(dnf_material.rootfs, smp=2, memory=1536, init="systemd", seed_mib=SEED_MIB) as base:
         yield base.make()
 
 
 @pytest.fixture
-def story(dnf_base: GuestBase, material: Material) -> Iterator[DnfStory]:
+def story(dnf_base: GuestBase, dnf_material: Material) -> Iterator[DnfStory]:
     """A guest with the client; the publisher has not published yet."""
-    with dnf_base.clone(material.seed) as guest:
+    with dnf_base.clone(dnf_material.seed) as guest:
         told = DnfStory(guest)
         guest.run("mkdir -p /etc/kmend/conf.d")
         guest.put(far_window().encode(), "/etc/kmend/conf.d/test.conf")
         told.install_client()
         yield told
-
-
-def publish(guest: Guest) -> None:
-    """The publisher's repository moves on."""
-    guest.run(f"ln -sfn /seed/kmend {ARCHIVE}")
 
 
 def transactions(guest: Guest) -> int:
@@ -105,14 +93,14 @@ def test_without_an_update_a_reboot_is_planned_and_an_update_goes_live_later(sto
     planned = installed(guest, "reboot").data
     assert planned["armed"] and pair.next.release in planned["reason"]
     assert guest.run(["test", "-e", "/run/reboot-required"], check=False).rc == 0
-    publish(guest)
+    story.publish()
     guest.run("dnf -q clean expire-cache; systemctl start kmend-reconcile.service", timeout=600)
     require_live(story, pair)
 
 
 def test_dnf_automatic_does_the_same(story: DnfStory, pair: KernelPair) -> None:
-    publish(story.guest)
-    story.guest.run("rpm --import /etc/pki/rpm-gpg/RPM-GPG-KEY-kmend")  # it takes keys from nobody
+    """It imports no keys; the agent has seen to that when the client came."""
+    story.publish()
     # a plugin of Debian's that copies packages aside, with a program that is not there
     story.guest.put(b"[main]\nenabled = false\n", "/etc/dnf/plugins/local.conf")
     story.guest.put(AUTOMATIC.encode(), "/etc/dnf/automatic.conf")
@@ -122,7 +110,7 @@ def test_dnf_automatic_does_the_same(story: DnfStory, pair: KernelPair) -> None:
 
 def test_rpm_alone_is_noticed_and_the_update_is_fetched(story: DnfStory, pair: KernelPair) -> None:
     guest = story.guest
-    publish(guest)
+    story.publish()
     upstream, _, release = pair.next.version.rpartition("-")
     guest.run(f"rpm -i /seed/{KERNELS}/kernel-core-{upstream}-{release}.x86_64.rpm", timeout=300)
     require_live(story, pair)

@@ -209,6 +209,50 @@ def test_package_that_is_not_signed(root: RpmRoot, workshop: Workshop) -> None:
     assert root.installed(NAME) == []
 
 
+def tampered(root: RpmRoot, place: int) -> None:
+    """Somebody between publisher and machine changes a byte of each update, that far from the file's end."""
+    for rpm in (root.path / "srv/kmend").glob("*.rpm"):
+        data = bytearray(rpm.read_bytes())
+        data[-place] ^= 1
+        rpm.write_bytes(data)
+
+
+def test_package_that_was_tampered_with(root: RpmRoot) -> None:
+    """The index is the publisher's and says another checksum."""
+    kept = root.path / "srv/kept"
+    run(["cp", "-r", str(root.path / "srv/kmend"), str(kept)])
+    tampered(root, 20)
+    dnf(root, "clean", "all")
+    kind, why = ask(root, "subscribe")
+    assert kind == "UnauthenticatedError", why
+    assert root.installed(NAME) == []
+    run(["rm", "-rf", str(root.path / "srv/kmend")])
+    kept.rename(root.path / "srv/kmend")
+    dnf(root, "clean", "all")
+    assert ask(root, "subscribe") is None and root.installed(NAME) == [f"{NAME}-{SECOND}"]
+
+
+def test_package_that_was_tampered_with_under_an_index_of_its_own(root: RpmRoot, workshop: Workshop) -> None:
+    """The index fits the changed package, as where the publisher's server was taken: its signature does not."""
+    folder = workshop.out / "tampered"
+    run(["rm", "-rf", str(folder)])
+    run(["cp", "-r", str(workshop.out / "kmend"), str(folder)])
+    for repository, good in (("tampered", False), ("kmend", True)):
+        run(["rm", "-rf", str(root.path / "srv/kmend")])
+        run(["cp", "-r", str(workshop.out / repository), str(root.path / "srv/kmend")])
+        if not good:
+            tampered(root, 20)
+            run(["rm", "-rf", str(folder)])
+            run(["cp", "-r", str(root.path / "srv/kmend"), str(folder)])
+            workshop.root.machine("createrepo_c", "--quiet", "/srv/out/tampered")
+            workshop.sign("tampered")
+            run(["cp", "-r", f"{folder}/.", str(root.path / "srv/kmend")])
+        dnf(root, "clean", "all")
+        answer = ask(root, "subscribe")
+        assert answer is None if good else answer[0] == "UnauthenticatedError", answer
+        assert root.installed(NAME) == ([f"{NAME}-{SECOND}"] if good else [])
+
+
 def test_an_update_that_needs_more(root: RpmRoot, workshop: Workshop) -> None:
     greedy = update(HOST, "6.12.0", "110.2.el10^3", {"manifest.json": b"3"}, BUILD_ID)
     more = Rpm(greedy.name, greedy.version, greedy.release, greedy.files, requires=["bystander = 2.0"], arch="noarch")

@@ -55,7 +55,8 @@ _CAUSES: Tuple[Tuple[Type[PackageManagerError], "re.Pattern[str]", str], ...] = 
         UnauthenticatedError,
         re.compile(r"signature verification error|Bad (?:GPG|PGP|OpenPGP) signature|is not signed"
                    r"|GPG check FAILED|OpenPGP check failed|not correctly signed|[Kk]ey .*not installed"
-                   r"|checksum doesn't match|does not match intended download|not available to check signature"),
+                   r"|checksum doesn't match|does not match intended download|not available to check signature"
+                   r"|incorrect checksum|Signature verification failed"),
         "check gpgkey in /etc/yum.repos.d/kmend.repo and the key it names",
     ),
     (

@@ -260,6 +260,9 @@ FAILURES = (
     (">>> repomd.xml GPG signature verification error: Bad PGP signature\n"
      "Failed to download metadata (baseurl: \"x\") for repository \"kmend\"", UnauthenticatedError),
     ("Package kmend-patch-x.noarch.rpm is not signed\nError: GPG check FAILED", UnauthenticatedError),
+    ("Package kmend-patch-x from local repository kmend has incorrect checksum\n"
+     "Error: Some packages from local repository have incorrect checksum", UnauthenticatedError),
+    ("Transaction failed: Signature verification failed.", UnauthenticatedError),
     ("Error: \n Problem: conflicting requests\n  - nothing provides x = 9 needed by y", UnwantedChangeError),
     ("Transaction failed: Rpm transaction failed.", PackageManagerError),
 )  # fmt: skip

@@ -50,7 +50,7 @@ def test_contents(tmp_path: Path) -> None:
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
     conffiles = control(deb(tmp_path), "conffiles", tmp_path).split()
     assert set(conffiles) == {name[1:] for name in names if name.startswith("./etc/") and not name.endswith("/")}
-    assert not [name for name in names if "keyring" in name or "sources.list" in name]
+    assert not [name for name in names if "keyrings/" in name or "sources.list" in name]
 
 
 def test_archive_of_a_publisher(tmp_path: Path) -> None:

@@ -73,13 +73,13 @@ def decide(
         return Need(f"{bad.version} can't be taken out of the running kernel, and is in quarantine: {bad.why}")
     if pending is None or coverage.level in (Level.COVERED, Level.NONE):
         return Need()
-    if state.unsupported:
-        why = f"{pending.release} is installed, and the running kernel can't be live patched: {state.unsupported}"
-        return Need(why)
     left = counting.counted(coverage.outstanding, policy.fixes)
     ignored = len(coverage.outstanding) - len(left)
     if coverage.complete and not left:
         return Need(ignored=ignored)
+    if state.unsupported:
+        why = f"{pending.release} is installed, and the running kernel can't be live patched: {state.unsupported}"
+        return Need(why, "", left, ignored)
     if coverage.complete and wait is not None and coming is not None and not _beyond(left, coming):
         return Need("", wait.why, left, ignored)
     until = pending.installed_at + datetime.timedelta(seconds=policy.reboot.grace)

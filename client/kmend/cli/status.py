@@ -4,11 +4,12 @@
 import argparse
 import collections
 import datetime
+import textwrap
 from typing import List, Optional
 
 from kmend import debt as debts
+from kmend import modsig, owing, plan, report
 from kmend import need as needs
-from kmend import owing, plan, report
 from kmend.agent import Agent
 from kmend.cli.result import Result
 from kmend.cli.text import clock, duration, plural
@@ -18,10 +19,12 @@ from kmend.records import moment
 from kmend.survey import Survey, survey
 
 _WIDTH = 11
+SCREEN = 100
 ABSENT = "code not built in this kernel, or not changed by the fix"
 NOT_LIVE = "in an update that is not live"
 UNKNOWN = "no update on this machine speaks of them"
 NO_UPDATE = "no update applied"
+SIGNED_ONLY = "the kernel takes modules only if a key it knows signed them"
 
 
 def run(agent: Agent, args: argparse.Namespace) -> Result:
@@ -47,10 +50,17 @@ def lines(agent: Agent, found: Survey, now: datetime.datetime, uptime: float, de
     result.append(_line("pending", _pending(found, now)))
     result += _counts(found, now)
     result += [_line("debt", debts.describe(debt, now))] if debt else []
+    result += _deadline(agent, found)
     result += _update(agent, found, now)
     result += _waits(agent, found, now)
-    result += _trouble(found, now)
-    return result + [_line("note", note) for note in found.notes]
+    result += _trouble(found, now) + _signing(agent, found)
+    result += [_line("note", note) for note in found.notes]
+    return [part for line in result for part in _wrapped(line)]
+
+
+def _wrapped(line: str) -> List[str]:
+    """A line that does not fit goes on under its own text."""
+    return textwrap.wrap(line, SCREEN, subsequent_indent=" " * _WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def _line(name: str, text: str) -> str:
@@ -74,9 +84,10 @@ def _counts(found: Survey, now: datetime.datetime) -> List[str]:
         rows.append(("not live", len(coverage.of(WHY_NOT_LIVE)), NOT_LIVE))
         rows.append(("unknown", len(coverage.of(WHY_UNKNOWN)), UNKNOWN))
     shown = [row for row in rows if row[1] or row[0] in ("live", "absent")]
+    result = [_line(name, f"{plural(count, 'CVE'):<12}{text}".rstrip()) for name, count, text in shown]
     if not any(name == "reboot" for name, _, _ in shown) and found.planned is not None:
-        shown.append(("reboot", 0, _reboot(found, now)))
-    return [_line(name, f"{plural(count, 'CVE'):<12}{text}".rstrip()) for name, count, text in shown]
+        result.append(_line("reboot", _reboot(found, now)))
+    return result
 
 
 def _live(found: Survey, now: datetime.datetime) -> str:
@@ -102,6 +113,15 @@ def _reboot(found: Survey, now: datetime.datetime) -> str:
     return "; ".join(parts)
 
 
+def _deadline(agent: Agent, found: Survey) -> List[str]:
+    """Until when a planned reboot may be put off: who blocks its window does not block the deadline's."""
+    planned, days = found.planned, agent.policy.reboot.deadline
+    if planned is None or not planned.armed or not days:
+        return []
+    limit = planned.since.astimezone() + datetime.timedelta(days=days)
+    return [_line("deadline", f"{limit:%a %Y-%m-%d %H:%M}: the reboot waits for no later window")]
+
+
 def _update(agent: Agent, found: Survey, now: datetime.datetime) -> List[str]:
     update = plan.newer(found.state, found.catalogue)
     if update is None:
@@ -118,6 +138,14 @@ def _waits(agent: Agent, found: Survey, now: datetime.datetime) -> List[str]:
     if need.ignored:
         return [_line("ignored", f"{plural(need.ignored, 'CVE')} ask for no reboot by policy ([fixes])")]
     return []
+
+
+def _signing(agent: Agent, found: Survey) -> List[str]:
+    """What to do where the kernel takes signed modules only and has taken none of ours so far."""
+    waits = plan.newer(found.state, found.catalogue) is not None or report.standing_failure(found) is not None
+    if found.state.patch is not None or not waits or not modsig.required(agent.system):
+        return []
+    return [_line("signing", f"{SIGNED_ONLY}: {modsig.ENROL}")]
 
 
 def _trouble(found: Survey, now: datetime.datetime) -> List[str]:

@@ -74,6 +74,7 @@ class FakePlan:
     method: str = "reboot"
     armed: bool = True
     note: str = ""
+    since: datetime.datetime = START
 
 
 class FakeReboots:

@@ -50,6 +50,8 @@ def test_reasons() -> None:
     assert answer(of(LIVE, WITH_REBOOT)).reason == "1 CVE fixed in 6.1.0-54 not covered (data-layout)"
     unfit = dataclasses.replace(STATE, unsupported="no ORC")
     assert "no ORC" in decide(of(None), PENDING, unfit, Policy(), START).reason
+    assert len(decide(of(None), PENDING, unfit, Policy(), START).items) == 3
+    assert not decide(of(None), PENDING, unfit, fixes(count="listed"), START).reason
     unread = Coverage(Level.UNCOVERED, (), complete=False)
     assert "can't be read" in answer(unread).reason
 

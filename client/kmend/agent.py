@@ -53,6 +53,7 @@ class Flags(Protocol):
     def suppress(self, note: str) -> bool: ...
     def restore(self) -> bool: ...
     def require(self) -> bool: ...
+    def withdraw(self) -> bool: ...
 
 
 class MachineReboots:
@@ -97,6 +98,11 @@ class MachineFlags:
         from kmend import flags
 
         return flags.require(root=self._root)
+
+    def withdraw(self) -> bool:
+        from kmend import flags
+
+        return flags.withdraw(self._root)
 
 
 def _journal(line: str) -> None:

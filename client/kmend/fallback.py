@@ -36,7 +36,7 @@ def _settle(agent: Agent, found: Survey) -> None:
     elif need.waits:
         # Not decided: kmend plans nothing, and the flag is as the other tools wrote it.
         agent.reboots.cancel(need.waits)
-        agent.flags.restore()
+        agent.flags.withdraw()
     elif release:
         text = needs.NOT_COUNTED.format(f"{need.ignored} CVEs", release) if need.ignored else COVERED.format(release)
         agent.reboots.cancel(text if need.ignored else CANCELLED)

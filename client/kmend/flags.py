@@ -108,6 +108,26 @@ def require(package: str = OWN, root: Path = Path("/")) -> bool:
         return True
 
 
+def withdraw(root: Path = Path("/")) -> bool:
+    """Take `require` back: what others wrote stays, or comes back, and nothing of ours; gives whether anything changed.
+
+    Raises:
+        StoreError: the files can't be written.
+    """
+    changed = restore(root)
+    with _writing("reboot flag"):
+        entries = _entries(root / _LIST)
+        others = [entry for entry in entries if entry != OWN]
+        if others == entries:
+            return changed
+        if others:
+            _write_entries(root / _LIST, others)
+        else:
+            _remove(root / _FLAG)
+            _remove(root / _LIST)
+        return True
+
+
 @contextlib.contextmanager
 def _writing(what: str) -> Iterator[None]:
     try:

@@ -238,12 +238,19 @@ def test_needrestart_understands_the_snippet(systemd: AptRoot) -> None:
     assert systemd.machine(*show, snippet).stdout == "-1"
     # The program itself reads it without complaint.
     assert "kmend" not in systemd.machine("needrestart", "-b", "-k", check=False).stderr
+    systemd.write("run/kmend/reboot-debt", "reboot debt: 1 CVE\n")
+    done = systemd.machine("needrestart", "-b", "-k", check=False)
+    assert "kmend: reboot debt: 1 CVE\n" in done.stderr and "kmend" not in done.stdout
 
 
 def test_login_message(systemd: AptRoot) -> None:
     assert systemd.machine("/etc/update-motd.d/97-kmend").stdout == ""
     systemd.write("run/kmend/reboot-advised", "may wait\n")
     assert systemd.machine("/etc/update-motd.d/97-kmend").stdout == "kmend: may wait\n"
+    systemd.write("run/kmend/reboot-debt", "reboot debt: 1 CVE\n")
+    systemd.write("run/kmend/update-waiting", "update 2 is available\n")
+    lines = systemd.machine("/etc/update-motd.d/97-kmend").stdout.splitlines()
+    assert lines == ["kmend: may wait", "kmend: reboot debt: 1 CVE", "kmend: update 2 is available"]
 
 
 def test_unattended_upgrades_may_bring_updates(systemd: AptRoot) -> None:

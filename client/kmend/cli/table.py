@@ -70,7 +70,8 @@ VERBS: Tuple[Verb, ...] = (
     Verb(
         "apply", "make an update live now",
         "Applies the newest update for the running kernel, or the one at PATH: a directory of kmend-build, a .deb or "
-        "an .rpm, signed by a trusted key. Overrides hold, an earlier revert, quarantine and the mode manual.",
+        "an .rpm, signed by a trusted key. Overrides hold, an earlier revert, quarantine, mode, and what the policy "
+        "waits for.",
         (Argument(("path",), "directory, .deb or .rpm of an update", {"nargs": "?", "default": ""}), _DRY_RUN),
     ),
     Verb(

@@ -96,7 +96,7 @@ class FakeReboots:
 
 
 class FakeFlags:
-    """The shared flag: "required", "suppressed" or "restored"."""
+    """The shared flag: "required", "suppressed", "restored" or "withdrawn"."""
 
     def __init__(self) -> None:
         self.state = ""
@@ -111,6 +111,10 @@ class FakeFlags:
 
     def require(self) -> bool:
         self.state = "required"
+        return True
+
+    def withdraw(self) -> bool:
+        self.state = "withdrawn"
         return True
 
 

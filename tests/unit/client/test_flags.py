@@ -136,3 +136,17 @@ def test_unwritable(tmp_path: Path) -> None:
         flags.require(root=tmp_path)
     (tmp_path / "run").unlink()
     assert flags.require(root=tmp_path)
+
+
+def test_withdraw_leaves_what_others_wrote(tmp_path: Path) -> None:
+    flags.require(root=tmp_path)
+    assert flags.withdraw(tmp_path) and os.listdir(tmp_path / "run") == []
+    assert not flags.withdraw(tmp_path)
+    write(tmp_path, ["libc6", KERNEL])
+    flags.suppress_kernel_entries(tmp_path)
+    flags.require(root=tmp_path)
+    flags.withdraw(tmp_path)
+    assert sorted(entries(tmp_path) or []) == ["libc6", KERNEL]
+    write(tmp_path, ["libc6", flags.OWN])
+    assert flags.withdraw(tmp_path) and entries(tmp_path) == ["libc6"]
+    assert (tmp_path / "run/reboot-required").exists()

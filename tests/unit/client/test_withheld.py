@@ -141,7 +141,7 @@ def test_grace_plans_later(shell: Shell) -> None:
     world = shell.world
     world.policy = Policy(reboot=RebootPolicy(grace=DAY))
     assert shell.run("reconcile")[0] == 5
-    assert world.reboots.planned is None and world.flags.state == "restored"
+    assert world.reboots.planned is None and world.flags.state == "withdrawn"
     shown = " ".join(shell.run("status")[1].split())
     assert "reboot.grace: the update for 6.1.0-54-cloud-amd64 may still be published" in shown
     assert shell.json("status")[1]["reboot_need"]["waits"]

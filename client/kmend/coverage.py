@@ -7,7 +7,7 @@ fix is patched or is a module that is not loaded (the kernel patches it when it 
 
 import dataclasses
 import enum
-from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from kmend import presence as places
 from kmend.livepatch import PatchState
@@ -159,3 +159,19 @@ def _level(items: Tuple[Item, ...]) -> Level:
     if all(item.state in ("live", "absent") for item in items):
         return Level.COVERED
     return Level.PARTIAL if any(item.state == "live" for item in items) else Level.UNCOVERED
+
+
+def covered_version(uploads: Iterable[Tuple[str, Tuple[str, ...]]], items: Tuple[Item, ...]) -> Optional[str]:
+    """The newest version whose CVEs, and those of all versions before it, are live or absent; None: not even the first.
+
+    Args:
+        uploads: version and CVE ids, oldest first.
+        items: what coverage says of them; a CVE it does not name is not covered.
+    """
+    done = {item.cve for item in items if item.state in ("live", "absent")}
+    found = None
+    for version, cves in uploads:
+        if not done.issuperset(cves):
+            break
+        found = version
+    return found

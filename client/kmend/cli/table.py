@@ -55,7 +55,8 @@ VERBS: Tuple[Verb, ...] = (
     Verb(
         "uname", "the effective kernel version",
         "Prints the release of the kernel whose fixes are in effect: the pending one's when the running kernel is "
-        "covered, otherwise the running one's.",
+        "covered, otherwise the running one's. The version may also be one between the two, if a newer upload brought "
+        "what is not covered; its release is not known then.",
         (Argument(("-r", "--release"), "print the release, which is the default", _STORE_TRUE),
          Argument(("-v", "--version"), "print the package version; with -r both, the release first",
                   {**_STORE_TRUE, "dest": "kernel_version"})),

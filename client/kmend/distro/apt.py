@@ -7,7 +7,7 @@ import datetime
 import os
 import re
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from kmend import flags
 from kmend.distro import aptget, changelog, changelog_files, kernels
@@ -64,6 +64,14 @@ class AptDistro:
                 changelog_files.drop_links(self._root)
                 return found
         return None
+
+    def pending_uploads(self, running_version: str, pending: PendingKernel) -> List[Tuple[str, Tuple[str, ...]]]:
+        """See `Distro`."""
+        for text in changelog_files.texts(self._root, pending):
+            found = changelog.uploads_between(text, running_version, pending.version)
+            if found is not None:
+                return found
+        return []
 
     def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
         """See `Distro`. Debian's changelogs give none."""

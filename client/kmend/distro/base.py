@@ -8,7 +8,7 @@
 import dataclasses
 import datetime
 import re
-from typing import Dict, List, Optional, Protocol
+from typing import Dict, List, Optional, Protocol, Tuple
 
 from kmend.errors import KmendError
 from kmend.manifest import KernelId
@@ -79,6 +79,9 @@ class Distro(Protocol):
 
     def pending_cves(self, running_version: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
         """CVE id -> title of what `pending` fixes since `running_version`; None: no complete changelog at hand."""
+
+    def pending_uploads(self, running_version: str, pending: PendingKernel) -> List[Tuple[str, Tuple[str, ...]]]:
+        """Version and CVE ids of each version after `running_version` up to `pending`, oldest first; empty: unknown."""
 
     def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
         """CVE id -> low, moderate, important or critical, for those of `pending_cves` whose advisory tells; only what

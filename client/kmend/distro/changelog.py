@@ -55,17 +55,34 @@ def cves_between(text: str, older: str, newer: str) -> Optional[Dict[str, str]]:
     None when the changelog does not reach from `newer` down to `older`: some distributions cut old entries off,
     and an answer from half the uploads would claim a coverage nobody checked.
     """
+    entries = _between(text, older, newer)
+    if entries is None:
+        return None
+    found: Dict[str, str] = {}
+    for entry in entries:
+        for item in _items(entry.lines):
+            _collect(item, found)
+    return found
+
+
+def uploads_between(text: str, older: str, newer: str) -> Optional[List[Tuple[str, Tuple[str, ...]]]]:
+    """Version and CVE ids of each of these uploads, oldest first; None as in `cves_between`."""
+    entries = _between(text, older, newer)
+    if entries is None:
+        return None
+    ordered = sorted(entries, key=lambda entry: debver.sort_key(entry.version))
+    return [(entry.version, tuple(dict.fromkeys(_CVE.findall("\n".join(entry.lines))))) for entry in ordered]
+
+
+def _between(text: str, older: str, newer: str) -> Optional[List[Entry]]:
+    """The uploads after `older` up to `newer`, newest first; None when the changelog does not reach that far."""
     entries = parse(text)
     if not any(debver.compare(entry.version, older) <= 0 for entry in entries):
         return None
     if not any(debver.compare(entry.version, newer) == 0 for entry in entries):
         return None
-    found: Dict[str, str] = {}
-    for entry in entries:
-        if debver.compare(older, entry.version) < 0 and debver.compare(entry.version, newer) <= 0:
-            for item in _items(entry.lines):
-                _collect(item, found)
-    return found
+    inside = (entry for entry in entries if debver.compare(entry.version, newer) <= 0)
+    return [entry for entry in inside if debver.compare(older, entry.version) < 0]
 
 
 def _items(lines: Tuple[str, ...]) -> Iterator[str]:

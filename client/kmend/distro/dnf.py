@@ -8,7 +8,7 @@ import datetime
 import os
 import re
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from kmend.distro import dnfget, needsrestarting, rpmkernels, updateinfo_files
 from kmend.distro.base import DNF, NetworkError, NoCandidateError, PackageManagerError, PackageState, PendingKernel
@@ -64,6 +64,10 @@ class DnfDistro:
         if pending.version == running_version:
             return None
         return updateinfo_files.cves(self._root, self._run, running_version, pending)
+
+    def pending_uploads(self, running_version: str, pending: PendingKernel) -> List[Tuple[str, Tuple[str, ...]]]:
+        """See `Distro`. Of the advisories only their sum is kept."""
+        return []
 
     def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
         """See `Distro`. That of the advisory, which is the one of its gravest CVE."""

@@ -4,7 +4,7 @@
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -39,6 +39,7 @@ class FakeDistro:
         self.offline = False
         self.others: List[str] = []
         self.severities: Dict[str, str] = {}
+        self.uploads: List[Tuple[str, Tuple[str, ...]]] = []
 
     def running_version(self, release: str) -> Optional[str]:
         return VERSION
@@ -48,6 +49,9 @@ class FakeDistro:
 
     def pending_cves(self, running_version: str, pending: PendingKernel) -> Optional[Dict[str, str]]:
         return self.cves
+
+    def pending_uploads(self, running_version: str, pending: PendingKernel) -> List[Tuple[str, Tuple[str, ...]]]:
+        return self.uploads
 
     def pending_severities(self, running_version: str, pending: PendingKernel) -> Dict[str, str]:
         return self.severities

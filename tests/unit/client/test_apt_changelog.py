@@ -154,3 +154,16 @@ def test_damaged_deb_is_no_answer(tmp_path: Path) -> None:
     assert first(tmp_path) is None
     deb.write_bytes(good)
     assert first(tmp_path) == SIGNED
+
+
+def test_uploads_oldest_first() -> None:
+    first, second = ("CVE-2026-10004",), ("CVE-2026-10001", "CVE-2026-10002", "CVE-2026-10003")
+    found = changelog.uploads_between(SIGNED, "6.1.180-1", "6.1.190-1")
+    assert found == [("6.1.187-1", first), ("6.1.190-1", second)]
+    assert changelog.uploads_between(SIGNED, "6.1.187-1", "6.1.190-1") == [("6.1.190-1", second)]
+    assert changelog.uploads_between(SIGNED, "6.1.180-1", "6.1.187-1") == [("6.1.187-1", first)]
+
+
+@pytest.mark.parametrize(("older", "newer"), [("6.1.170-1", "6.1.190-1"), ("6.1.187-1", "6.1.195-1")])
+def test_uploads_of_a_changelog_that_is_cut_are_not_known(older: str, newer: str) -> None:
+    assert changelog.uploads_between(SIGNED, older, newer) is None

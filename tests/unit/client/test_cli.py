@@ -221,6 +221,24 @@ def test_uname_claims_no_more_than_is_live(shell: Shell, lost: str) -> None:
     assert shell.json("uname")[1]["effective"] is False
 
 
+def test_uname_between_the_running_and_the_pending_version(shell: Shell) -> None:
+    """Covered up to 6.1.189; the upload after it brought a fix that needs a reboot."""
+    world = shell.world
+    world.publish(fixes=(*updates.fixes(), updates.REBOOT_FIX))
+    world.distro.cves = {**(world.distro.cves or {}), updates.REBOOT_CVE: "layout"}
+    live, absent = (*updates.LIVE_CVES, updates.MODULE_CVE), (updates.ABSENT_CVE,)
+    world.distro.uploads = [("6.1.188-1", ()), ("6.1.189-1", (*live, *absent)), ("6.1.190-1", (updates.REBOOT_CVE,))]
+    assert shell.run("uname", "-v")[1] == f"{VERSION}\n"
+    shell.run("reconcile")
+    assert shell.run("uname", "-r", "-v")[1] == f"{RELEASE} 6.1.189-1\n"
+    assert shell.json("uname")[1]["effective"] is True
+    world.distro.uploads[0] = ("6.1.188-1", (updates.REBOOT_CVE,))
+    assert shell.run("uname", "-v")[1] == f"{VERSION}\n"
+    shell.run("revert")
+    world.distro.uploads[0] = ("6.1.188-1", ())
+    assert shell.run("uname", "-v")[1] == f"{VERSION}\n"
+
+
 def test_uname_without_a_pending_kernel_is_the_running_one(shell: Shell) -> None:
     shell.world.publish()
     shell.world.distro.pending = None

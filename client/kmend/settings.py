@@ -32,12 +32,17 @@ def change(system: System, wanted: Dict[str, Optional[str]]) -> None:
             continue
         own[name] = text
         later = given.get(name)
-        same = later is not None and later.text == text
-        if later is not None and not same and later.where.partition(":")[0].rpartition("/")[2] > os.path.basename(FILE):
+        if later is not None and later.text != text and _is_read_after(later.where):
             hint = f"change it there: the files of /{policy.DROP_INS} are read in the order of their names"
             raise KmendError(f"{name} not changed", why=f"{later.where} sets it after /{FILE}", hint=hint)
     _require_sense(system, own)
     _write(system, own)
+
+
+def _is_read_after(where: str) -> bool:
+    """Whether this place, FILE:LINE, is in a file behind ours; the main file comes before all drop-ins."""
+    folder, _, name = where.rpartition(":")[0].rpartition("/")
+    return folder == f"/{policy.DROP_INS}" and name > os.path.basename(FILE)
 
 
 def _checked(name: str, text: Optional[str]) -> Optional[str]:

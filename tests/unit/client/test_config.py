@@ -90,6 +90,15 @@ def test_a_later_file_overrides(tmp_path: Path) -> None:
     assert load(System(tmp_path))[0].subscribe is False
 
 
+def test_the_main_file_and_earlier_ones_are_overridden(tmp_path: Path) -> None:
+    (tmp_path / "etc/kmend/conf.d").mkdir(parents=True)
+    (tmp_path / "etc/kmend/kmend.conf").write_text("mode = manual\n")
+    (tmp_path / "etc/kmend/conf.d/10-site.conf").write_text("[reboot]\nenabled = no\n")
+    change(System(tmp_path), {"mode": "auto", "reboot.enabled": "yes"})
+    found, _ = load(System(tmp_path))
+    assert (found.mode, found.reboot.enabled) == ("auto", True)
+
+
 def test_root_is_needed_to_change_and_not_to_look(shell: Shell) -> None:
     shell.world.machine.user = 1000
     assert shell.run("config")[0] == 0

@@ -254,9 +254,20 @@ def _load(root: Path) -> Optional[PlannedReboot]:
         value: Dict[str, Any] = json.loads((root / _RECORD).read_text())
         for name in _TIMES:
             value[name] = datetime.datetime.fromisoformat(value[name]) if value[name] else None
-        return PlannedReboot(**value)
-    except (OSError, ValueError, TypeError, KeyError):
+        record = PlannedReboot(**value)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    return record if _is_whole(record) else None
+
+
+def _is_whole(record: PlannedReboot) -> bool:
+    """Whether every field is of its type, and every time one that local time can be told of."""
+    times = [record.when, record.since, record.until, *([record.skipped] if record.skipped is not None else [])]
+    if not all(isinstance(time, datetime.datetime) and time.tzinfo and 1 < time.year < 9999 for time in times):
+        return False
+    texts = (record.reason, record.method, record.note, record.command, record.wall, record.policy)
+    flags = (record.armed, record.cancelled, record.counting)
+    return all(isinstance(text, str) for text in texts) and all(isinstance(flag, bool) for flag in flags)
 
 
 def _save(root: Path, record: PlannedReboot) -> None:

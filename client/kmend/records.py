@@ -3,12 +3,19 @@
 
 import dataclasses
 import datetime
+import re
+import typing
 from typing import Any, Collection, Dict, List, Optional, Tuple, Type, TypeVar
 
 from kmend.taint import UNKNOWN
 
 _T = TypeVar("_T")
 _MAX_OLDER = 50
+_LEAST, _MOST = -1, (1 << 63) - 1
+_TIMES = frozenset({"at", "confirmed"})
+_FORMS = {
+    "module": re.compile(r"[A-Za-z0-9_]*"), "build_id": re.compile(r"[0-9a-f]*"), "boot_id": re.compile(r"[0-9a-f-]*"),
+}  # fmt: skip
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -131,12 +138,15 @@ def moment(text: str) -> datetime.datetime:
     """The time in a record.
 
     Raises:
-        RecordError: it is none.
+        RecordError: it is none, or of a year that no local time can be told of.
     """
     try:
-        return datetime.datetime.strptime(text, TIME).replace(tzinfo=datetime.timezone.utc)
+        found = datetime.datetime.strptime(text, TIME).replace(tzinfo=datetime.timezone.utc)
     except ValueError as error:
         raise RecordError(f"bad time {text!r:.40}") from error
+    if not datetime.MINYEAR < found.year < datetime.MAXYEAR:
+        raise RecordError(f"bad time {text!r:.40}")
+    return found
 
 
 def to_json(value: Any) -> Any:
@@ -160,26 +170,44 @@ def from_json(cls: Type[_T], value: Any) -> _T:
         record = cls(**value)
     except TypeError as error:
         raise RecordError(str(error)) from error
-    for name, default in _shape(cls).items():
-        item = getattr(record, name)
-        if type(item) is not default and not (default is tuple and type(item) is list):
-            raise RecordError(f"{cls.__name__}: bad value for {name}")
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if not _fits(getattr(record, field.name), field.type) or not _well_formed(field.name, record):
+            raise RecordError(f"{cls.__name__}: bad value for {field.name}")
     return record
 
 
-_KINDS: Dict[str, type] = {"str": str, "int": int, "bool": bool}
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a decoded JSON value is of a field's type, the items of lists and objects too; a tuple is a list here."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(item, arguments[0]) for item in value)
+    if typing.get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(k, str) and _fits(v, arguments[1]) for k, v in value.items())
+    if kind is str:
+        return isinstance(value, str) and _printable(value)
+    # bool is an int to Python, and neither stands for the other in a record.
+    return type(value) is kind and (kind is not int or _LEAST <= value <= _MOST)
 
 
-def _shape(cls: type) -> Dict[str, type]:
-    """Field name -> expected type of the decoded JSON value."""
-    return {field.name: _kind(field.type) for field in dataclasses.fields(cls)}
+def _printable(text: str) -> bool:
+    """No half of a surrogate pair, which no terminal takes, and no NUL, which no file name has."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _kind(annotation: Any) -> type:
-    if isinstance(annotation, type) and annotation in (str, int, bool):
-        return annotation
-    text = str(annotation)
-    return _KINDS.get(text) or (dict if "Dict" in text else tuple)
+def _well_formed(name: str, record: Any) -> bool:
+    """Whether a field that has a form of its own keeps to it: these become file names and times."""
+    value = getattr(record, name)
+    if name in _TIMES:
+        return value == "" or _is_time(value)
+    return name not in _FORMS or _FORMS[name].fullmatch(value) is not None
+
+
+def _is_time(text: str) -> bool:
+    try:
+        moment(text)
+    except RecordError:
+        return False
+    return True
 
 
 def items_from_json(cls: Type[_T], value: Any) -> List[_T]:

@@ -155,7 +155,7 @@ class Store:
         with self._reading(_HISTORY):
             text = self._system.read_text(f"{DIRECTORY}/{_HISTORY}") or ""
         for line in text.splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 result.append(records.from_json(Event, json.loads(line)))
         return result
 

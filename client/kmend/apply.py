@@ -12,7 +12,7 @@ from typing import Optional
 from kmend import hazards, modules, postmortem, taint, transition
 from kmend.agent import Agent
 from kmend.catalogue import Update
-from kmend.checkup import Checkup, checkup
+from kmend.checkup import Checkup, checkup, glance
 from kmend.errors import KernelError
 from kmend.hazards import Prospect
 from kmend.livepatch import LoadError, PatchState
@@ -186,6 +186,30 @@ def _unconfirmed_boots(old: Optional[Applied], attempt: Attempt) -> int:
     if old is None or old.serial != attempt.serial or old.confirmed:
         return 1
     return old.unconfirmed_boots + (old.boot_id != attempt.boot_id)
+
+
+def glance_first(agent: Agent) -> None:
+    """Take back what the kernel already complains of, before anything else is done.
+
+    The update may hit the agent as well: whatever it reads or starts may be its last act. Then the next run gets no
+    further either, unless it looks here first.
+
+    Raises:
+        KernelError: the kernel is not well; the update was reverted.
+    """
+    applied = agent.store.applied()
+    if applied is None or applied.confirmed or applied.boot_id != agent.system.boot_id():
+        return
+    patch = agent.patches.get(applied.module)
+    rejected = any(
+        (item.serial, item.build_id) == (applied.serial, applied.build_id) for item in agent.store.quarantine()
+    )
+    if patch is None or patch.transition or rejected:
+        return
+    attempt = _attempt_of(applied)
+    seen = glance(agent, attempt)
+    if seen.blame:
+        raise blamed(agent, attempt, seen.blame)
 
 
 def look_again(agent: Agent, applied: Applied, number: int) -> Applied:

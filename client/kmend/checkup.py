@@ -22,9 +22,15 @@ class Checkup:
 
 def checkup(agent: Agent, attempt: Attempt) -> Checkup:
     """Look at the kernel; `attempt` says what was before."""
+    seen = glance(agent, attempt)
+    return seen if seen.blame else dataclasses.replace(seen, blame=_of_command(agent, attempt) or "")
+
+
+def glance(agent: Agent, attempt: Attempt) -> Checkup:
+    """The kernel's own word only: a few reads, and nothing started."""
     verdict = agent.log.since(attempt.log, attempt.module)
     flags = taint.read(agent.system)
-    blame = _of_log(verdict) or _of_taint(attempt, flags, verdict) or _of_command(agent, attempt)
+    blame = _of_log(verdict) or _of_taint(attempt, flags, verdict)
     return Checkup(blame or "", tuple(finding.text for finding in verdict.findings), flags)
 
 

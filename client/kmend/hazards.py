@@ -173,11 +173,10 @@ def _tracers(prospect: Prospect) -> Iterator[Hazard]:
 
 
 def _unseen(prospect: Prospect) -> Iterator[Hazard]:
-    """Under lockdown root can't read debugfs either."""
-    mode = modsig.lockdown(prospect.system)
-    if mode != "none" and tracers.probes(prospect.system) is None:
-        hint = "the check of the running code refuses the update if one has changed it"
-        yield Hazard(Kind.UNSEEN, False, f"lockdown ({mode}) hides probes on the patched functions", hint)
+    """LOCKDOWN_TRACEFS: in the mode confidentiality root can't read tracefs either; probes are still listed."""
+    if modsig.lockdown(prospect.system) == "confidentiality" and tracers.traced(prospect.system) is None:
+        hint = "the kernel refuses the update if one of them redirects a patched function"
+        yield Hazard(Kind.UNSEEN, False, "lockdown hides who uses ftrace on the patched functions", hint)
 
 
 def _reload(prospect: Prospect) -> Iterator[Hazard]:

@@ -14,6 +14,7 @@ from kmend.agent import Agent
 from kmend.catalogue import Catalogue, Refusal
 from kmend.errors import KmendError, StoreError, TrustError
 from kmend.fallback import settle_reboot
+from kmend.hazards import HazardError
 from kmend.kernel import IN_CONTAINER
 from kmend.manifest import Manifest
 from kmend.plan import State
@@ -36,6 +37,7 @@ def reconcile(agent: Agent) -> Survey:
     """
     notes: List[str] = []
     agent.store.prepare()
+    _glance_first(agent, notes)
     state = look(agent)
     if not state.unsupported:
         _subscribe(agent, state, notes)
@@ -46,6 +48,18 @@ def reconcile(agent: Agent) -> Survey:
         result = survey(agent)
     result.notes.extend(notes)
     return result
+
+
+def _glance_first(agent: Agent, notes: List[str]) -> None:
+    applied = agent.store.applied()
+    try:
+        applying.glance_first(agent)
+    except StoreError:
+        raise
+    except KmendError as error:
+        version, serial, build_id = (applied.version, applied.serial, applied.build_id) if applied else ("", 0, "")
+        _record_failure(agent, version, serial, build_id, error)
+        notes.append(str(error))
 
 
 def _subscribe(agent: Agent, state: State, notes: List[str]) -> None:
@@ -118,15 +132,24 @@ def _quarantine(agent: Agent, state: State, action: plan.Quarantine) -> None:
 
 
 def note_failure(agent: Agent, state: State, action: plan.Action, error: KmendError) -> None:
-    """Record a failed action under the name of the state it leads to."""
+    """Record a failed action under the name of the state it leads to.
+
+    A hazard is none: it is told as long as it lasts, and the update goes live as soon as it is gone.
+    """
+    if isinstance(error, HazardError):
+        return
     version, serial = _about(state, action)
+    _record_failure(agent, version, serial, state.kernel.build_id, error)
+
+
+def _record_failure(agent: Agent, version: str, serial: int, build_id: str, error: KmendError) -> None:
     details = tuple(str(task) for task in error.tasks) if isinstance(error, transition.StalledError) else ()
     event = "stalled" if isinstance(error, transition.StalledError) else "failed"
     if isinstance(error, TrustError):
         event = "refused"
-    agent.record(event, version, serial, build_id=state.kernel.build_id, why=str(error), details=details)
+    agent.record(event, version, serial, build_id=build_id, why=str(error), details=details)
     if isinstance(error, transition.StalledError) and error.reversed:
-        agent.record("reverted", version, serial, build_id=state.kernel.build_id, why="the transition was turned round")
+        agent.record("reverted", version, serial, build_id=build_id, why="the transition was turned round")
 
 
 def _about(state: State, action: plan.Action) -> Tuple[str, int]:

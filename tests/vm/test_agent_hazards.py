@@ -96,6 +96,8 @@ def test_lockdown(first: Machine, agent_seed: AgentSeed) -> None:
     first.guest.run("echo integrity > /sys/kernel/security/lockdown")
     assert "not permitted" in load_by_hand(first, agent_seed)
     require_kept_away(first, Kind.SIGNATURE)
+    assert hazards(first) == {Kind.SIGNATURE.value: True}
+    first.guest.run("echo confidentiality > /sys/kernel/security/lockdown")
     assert hazards(first) == {Kind.SIGNATURE.value: True, Kind.UNSEEN.value: False}
 
 

@@ -69,6 +69,8 @@ def test_a_hazard_keeps_the_update_away_is_shown_and_passes(world: World, capsys
     assert value["state"] == "would refuse" and value["hazards"][0]["kind"] == "ftrace"
     assert main(["check"], world.agent) == report.AVAILABLE
     assert "hazard     refuse: ftrace:" in capsys.readouterr().out
+    assert main(["apply"], world.agent) == report.FAILED
+    assert "sysctl kernel.ftrace_enabled=1" in capsys.readouterr().err and "failed" not in world.events()
     put(world, FTRACE, "1\n")
     reconcile(world.agent())
     assert len(world.live()) == 1
@@ -244,11 +246,14 @@ def test_signer() -> None:
     assert modsig.signer(modsig.MARK) == "" and modsig.signer(b"\xff" * 12 + modsig.MARK) == ""
 
 
-def test_lockdown_hides_probes(world: World) -> None:
-    put(world, LOCKDOWN, "none [integrity] confidentiality")
+def test_lockdown_hides_tracers(world: World) -> None:
+    put(world, LOCKDOWN, "none integrity [confidentiality]")
     image = b"KO x" + signature("kmend modules")
     assert not found(world, image)[Kind.UNSEEN].refuses
-    put(world, tracers.PROBES, "")
+    put(world, tracers.TRACED[0], "")
+    assert found(world, image) == {}
+    world.machine.path(tracers.TRACED[0]).unlink()
+    put(world, LOCKDOWN, "none [integrity] confidentiality")
     assert found(world, image) == {}
 
 

@@ -15,6 +15,7 @@ from kmend.policy import HealthPolicy, Policy
 from kmend.reconcile import reconcile
 from kmend.watch import UNIT, MachineWatch, due
 from unit.client.conftest import World
+from unit.client.simulator import Killed
 
 LOOKS = HealthPolicy().looks
 DIED, WARNED, LOCKED_UP, PROPRIETARY = 1 << 7, 1 << 9, 1 << 14, 1
@@ -219,6 +220,25 @@ def test_what_cannot_be_taken_back_is_tried_again_and_a_reboot_is_planned(world:
     world.machine.kernel.stuck[False].clear()
     reconcile(world.agent())
     assert world.live() == [] and world.reboots.status() is None
+
+
+def test_trouble_is_seen_before_the_package_manager_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The update may hit the agent: here it dies whenever it asks for the version of the running kernel."""
+    world.publish()
+    reconcile(world.agent())
+
+    def die(release: str) -> str:
+        raise Killed("in the kernel")
+
+    monkeypatch.setattr(world.distro, "running_version", die)
+    with pytest.raises(Killed):
+        reconcile(world.agent())
+    assert len(world.live()) == 1
+    world.machine.printk("Oops: 0002 [#1] PREEMPT SMP")
+    with pytest.raises(Killed):
+        reconcile(world.agent())
+    assert world.live() == [] and len(world.agent().store.quarantine()) == 1
+    assert world.events()[-3:] == ["quarantined", "reverted", "failed"]
 
 
 # Who starts the looks.

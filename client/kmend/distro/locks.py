@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import struct
 from pathlib import Path
 from typing import Iterable
 
@@ -14,6 +15,8 @@ _PID_FILES = (
     "var/lib/dnf/rpmdb_lock.pid", "var/cache/dnf/download_lock.pid", "var/cache/dnf/metadata_lock.pid",
     "run/dnf-metadata.lock", "run/dnf-repo.lock", "run/dnf-rpmdb.lock", "run/yum.pid",
 )  # fmt: skip
+# struct flock (fcntl(2)): type, whence, start, length, process; the compiler pads it.
+_FLOCK, _PADDING = "hhqqi", 8
 
 
 def packages_busy(root: Path) -> bool:
@@ -40,11 +43,12 @@ def _alive(root: Path, name: str) -> bool:
 
 
 def _locked(path: Path) -> bool:
+    """Asked for, not tried: whoever wants the lock at that moment must not find it taken by us."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        with open(path, "r+b") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
+        with open(path, "rb") as file:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, wanted + bytes(_PADDING))
     except OSError:
         return False
+    kind: int = struct.unpack_from(_FLOCK, answer)[0]
+    return kind != fcntl.F_UNLCK

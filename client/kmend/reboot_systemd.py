@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 
+from kmend.distro.run import environment
 from kmend.errors import KmendError
 
 UNIT = "kmend-reboot"
@@ -29,8 +30,9 @@ def run(argv: Sequence[str]) -> Done:
     """Exit status, output and error text of a program; one that is missing or hangs counts as failed."""
     try:
         done = subprocess.run(
-            list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-        )
+            list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+            env=environment({}),
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return 127, "", str(error)
     return done.returncode, done.stdout, done.stderr

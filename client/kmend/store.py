@@ -23,6 +23,7 @@ from kmend.system import System
 DIRECTORY = "var/lib/kmend"
 LOCAL = f"{DIRECTORY}/local"
 _HISTORY = "history.jsonl"
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _MANIFEST = "live-manifest.json"
 _SHUTDOWNS = 20
 _T = TypeVar("_T")
@@ -169,7 +170,7 @@ class Store:
         with self._writing(_HISTORY):
             self._make_directory()
             new = not (self.directory / _HISTORY).exists()
-            descriptor = os.open(self.directory / _HISTORY, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.directory / _HISTORY, _APPEND, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

@@ -16,6 +16,8 @@ from kmend.manifest import KernelId, Manifest
 
 # RFC 9580 section 9.5: MD5, SHA-1 and RIPEMD-160 signatures can be forged.
 _WEAK_HASHES = frozenset({"1", "2", "3"})
+# ERRSIG's sixth field: GPG_ERR_BAD_PUBKEY (libgpg-error, err-codes.h.in), also of a key made in the future.
+_BAD_KEY = "6"
 _BAD_STATUS: Dict[str, str] = {
     "BADSIG": "the signature does not match the manifest",
     "ERRSIG": "it is signed by a key that is not trusted",
@@ -44,6 +46,8 @@ def signer_in_status(status: str) -> Signer:
     """
     lines = [line.split()[1:] for line in status.splitlines() if line.startswith("[GNUPG:] ")]
     words: FrozenSet[str] = frozenset(line[0] for line in lines if line)
+    if any(line[0] == "ERRSIG" and line[6:7] == [_BAD_KEY] for line in lines if line):
+        raise untrusted("the signing key can't be used: it is newer than this machine's clock, or damaged")
     for word, why in _BAD_STATUS.items():
         if word in words:
             raise untrusted(why)

@@ -115,3 +115,30 @@ def test_rpm_alone_is_noticed_and_the_update_is_fetched(story: DnfStory, pair: K
     guest.run(f"rpm -i /seed/{KERNELS}/kernel-core-{upstream}-{release}.x86_64.rpm", timeout=300)
     require_live(story, pair)
     assert json.loads(guest.run("dnf -q repoquery --installed --qf '\"%{name}\"' 'kmend-patch-*'").out)
+
+
+def test_rpm_alone_brings_the_update(story: DnfStory, pair: KernelPair) -> None:
+    """Without dnf: `rpm -U` of the update; the file trigger of the client's package has the agent look."""
+    guest = story.guest
+    guest.put(f"{far_window()}subscribe = no\n".encode(), "/etc/kmend/conf.d/test.conf")
+    upstream, _, release = pair.next.version.rpartition("-")
+    guest.run(f"rpm -i /seed/{KERNELS}/kernel-core-{upstream}-{release}.x86_64.rpm", timeout=300)
+    guest.run("systemctl start kmend-reconcile.service", timeout=300)
+    assert installed(guest, "status").data["level"] == "uncovered"
+    update = guest.run("find /seed/kmend/ -name 'kmend-patch-*.rpm'").out.strip()
+    guest.run(["rpm", "-U", update], timeout=300)
+    require_live(story, pair)
+
+
+def test_apply_takes_the_rpm(story: DnfStory, pair: KernelPair) -> None:
+    """By hand, as on a machine that is an image: nothing is installed."""
+    guest = story.guest
+    guest.put(f"{far_window()}subscribe = no\n".encode(), "/etc/kmend/conf.d/test.conf")
+    update = guest.run("find /seed/kmend/ -name 'kmend-patch-*.rpm'").out.strip()
+    guest.run(f"cp {update} /root/good.rpm; head -c 4096 {update} >/root/bad.rpm")
+    refused = installed(guest, "apply", "/root/bad.rpm")
+    assert refused.rc == 2 and "can't unpack" in refused.data["error"]
+    assert guest.run("ls /sys/kernel/livepatch").out == ""
+    assert installed(guest, "apply", "/root/good.rpm").rc == 0
+    story.probe(fixed=True)
+    assert guest.run("rpm -q kmend-patch-*", check=False).rc != 0

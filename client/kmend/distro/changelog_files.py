@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional
 
 from kmend.distro.base import PendingKernel
+from kmend.distro.run import environment
 
 DEBS = Path("var/cache/kmend/debs")
 SAVED = Path("var/cache/kmend/changelogs")
@@ -90,8 +91,9 @@ def from_deb(deb: Path) -> Optional[bytes]:
     """The changelog file of a .deb, still compressed; None when there is none or the .deb is damaged."""
     try:
         with subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as unpack:
+            ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=environment({}),
+        ) as unpack:  # fmt: skip
             try:
                 return _from_tar(unpack)
             finally:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple, Type
 
-from kmend.distro import dnflock, rpmkeyring
+from kmend.distro import dnflock, rpmkeys
 from kmend.distro.base import (
     LockedError,
     NetworkError,
@@ -159,7 +159,7 @@ def install(name: str, installed: bool, *, root: Path, run: Runner) -> None:
     """
     argv = [program(root), *_OPTIONS, *own_repository(root)]
     dnflock.wait(root, PATIENCE_INSTALLED if installed else PATIENCE)
-    keyless = rpmkeyring.ensure(root, run)
+    keyless = rpmkeys.ensure(root, run)
     stale = refresh(argv, run)
     with _alone(root) as options:
         # `install` leaves an older version alone unless dnf is set to insist on the best.

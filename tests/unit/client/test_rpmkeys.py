@@ -7,7 +7,7 @@ from typing import List, Mapping, Sequence, Tuple
 
 import pytest
 
-from kmend.distro import rpmkeyring
+from kmend.distro import rpmkeys
 from kmend.distro.base import PackageManagerError
 from kmend.distro.run import Finished
 
@@ -23,7 +23,7 @@ class Rpm:
         self.signed, self.digest, self.installed = True, DIGEST, True
         self.imports = Finished(0, "", "")
         self.imported: List[bytes] = []
-        path = root / rpmkeyring.KEY
+        path = root / rpmkeys.KEY
         path.parent.mkdir(parents=True)
         path.write_bytes(KEY)
 
@@ -35,11 +35,11 @@ class Rpm:
         if not self.installed:
             return Finished(1, "package kmend is not installed\n", "")
         word = "signed" if self.signed else "unsigned"
-        return Finished(0, f"{word}\n/usr/bin/kmend\t{'0' * 64}\n/{rpmkeyring.KEY}\t{self.digest}\n", "")
+        return Finished(0, f"{word}\n/usr/bin/kmend\t{'0' * 64}\n/{rpmkeys.KEY}\t{self.digest}\n", "")
 
     def ensure(self) -> "Tuple[int, str]":
         """How many keys were imported so far, and what was wrong."""
-        found = rpmkeyring.ensure(self.root, self)
+        found = rpmkeys.ensure(self.root, self)
         return len(self.imported), found.why if found else ""
 
 
@@ -52,7 +52,7 @@ def test_the_key_of_the_signed_package_once(rpm: Rpm) -> None:
     assert rpm.ensure() == (1, "") and rpm.imported == [KEY]
     assert rpm.ensure() == (1, "")  # an administrator may have taken it out again
     new = b"another key"
-    (rpm.root / rpmkeyring.KEY).write_bytes(new)
+    (rpm.root / rpmkeys.KEY).write_bytes(new)
     rpm.digest = hashlib.sha256(new).hexdigest()
     assert rpm.ensure() == (2, "") and rpm.imported[1] == new
 
@@ -78,7 +78,7 @@ def test_no_other_key(rpm: Rpm, what: str) -> None:
 
 
 def test_no_key_no_question(rpm: Rpm) -> None:
-    (rpm.root / rpmkeyring.KEY).unlink()
+    (rpm.root / rpmkeys.KEY).unlink()
     rpm.installed = False
     assert rpm.ensure() == (0, "")
 
@@ -92,5 +92,5 @@ def test_rpm_fails(rpm: Rpm) -> None:
 
 def test_nothing_can_be_kept(rpm: Rpm) -> None:
     (rpm.root / "var").write_bytes(b"")
-    found = rpmkeyring.ensure(rpm.root, rpm)
+    found = rpmkeys.ensure(rpm.root, rpm)
     assert isinstance(found, PackageManagerError) and "var" in found.why and found.hint

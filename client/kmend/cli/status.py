@@ -15,6 +15,7 @@ from kmend.cli.result import Result
 from kmend.cli.text import clock, duration, plural
 from kmend.coverage import WHY_NOT_LIVE, WHY_UNKNOWN, Level
 from kmend.debt import Debt
+from kmend.hazards import Kind
 from kmend.records import moment
 from kmend.survey import Survey, survey
 
@@ -143,7 +144,8 @@ def _waits(agent: Agent, found: Survey, now: datetime.datetime) -> List[str]:
 def _signing(agent: Agent, found: Survey) -> List[str]:
     """What to do where the kernel takes signed modules only and has taken none of ours so far."""
     waits = plan.newer(found.state, found.catalogue) is not None or report.standing_failure(found) is not None
-    if found.state.patch is not None or not waits or not modsig.required(agent.system):
+    told = any(hazard.kind is Kind.SIGNATURE for hazard in found.state.hazards)
+    if told or found.state.patch is not None or not waits or not modsig.required(agent.system):
         return []
     return [_line("signing", f"{SIGNED_ONLY}: {modsig.ENROL}")]
 

@@ -23,8 +23,10 @@ from kmend import policy, reboot, store, trust
 from kmend.agent import Agent
 from kmend.cli import messages
 from kmend.cli.main import main
+from kmend.debt import Debt
 from kmend.errors import ManifestError, TrustError
 from kmend.gpg import Verifier
+from kmend.hold import Hold
 from kmend.manifest import FILE_NAME, SIGNATURE_NAME, Manifest, serialise
 from kmend.policy import ConfigError, Policy
 from kmend.reboot_systemd import Systemd
@@ -257,6 +259,8 @@ def lived(world: World) -> World:
     records.set_quarantine([Quarantined("6.1.190-1+9", 9, BUILD_ID, "bad", "2026-11-20T10:00:00Z")])
     records.set_seen({BUILD_ID: Seen("6.1.190-1+2", 2, (1,))})
     records.set_choices(dataclasses.replace(records.choices(), reverted={BUILD_ID: 1}))
+    records.set_holds([Hold("CVE-2026-1001", "2026-12-01", "2026-11-20T10:00:00Z")])
+    records.set_debt(Debt(BUILD_ID, "6.1.190-1", {"CVE-2026-1002": "2026-11-20T10:00:00Z"}, "high"))
     records.add_shutdown(Shutdown("00000000-0000-0000-0000-000000000009", "2026-11-20T10:00:00Z"))
     record = {name: value for name, value in dataclasses.asdict(applied).items() if name in ATTEMPT}
     records.directory.joinpath("attempt.json").write_bytes(encoded(record))
@@ -264,7 +268,10 @@ def lived(world: World) -> World:
 
 
 ATTEMPT = ("version", "serial", "build_id", "module", "boot_id", "at", "log", "taint")
-FILES = ("applied.json", "attempt.json", "choices.json", "quarantine.json", "seen.json", "shutdowns.json")
+FILES = (
+    *("applied.json", "attempt.json", "choices.json", "debt.json", "holds.json", "quarantine.json", "seen.json"),
+    "shutdowns.json",
+)
 LINES, KEPT = "history.jsonl", "live-manifest.json"
 
 

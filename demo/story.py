@@ -22,7 +22,8 @@ PROBES = (
     ("CVE-2026-98012", "sfq takes a quantum of 1 (module loaded)", "/seed/sfq_quantum.py", "ACCEPTED", "CLAMPED"),
     ("CVE-2026-90114", "bridge tunnel range (module not loaded)", "/seed/bridge_tunnel.py", "ACCEPTED", "REJECTED"),
 )
-_APPLY_SECONDS = 120.0
+# The agent asks dnf several times; on a busy host each of its starts takes half a minute under emulation.
+_APPLY_SECONDS = 300.0
 
 
 _REPOSITORY = f"""[kernels]

@@ -33,7 +33,8 @@ class GuestBase:
     """A guest booted once and saved. `init` is "tiny" (the agent and nothing else) or "systemd".
 
     `append` is added to the kernel command line, `memory` is in MiB, `icount` makes time count instructions (one vCPU,
-    repeatable, slower), `warm` are shell commands run before the state is saved. A context manager.
+    repeatable, slower), `warm` are shell commands run before the state is saved; with `seed` its files are at /seed
+    then, and in every clone. A context manager.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class GuestBase:
         icount: bool = False,
         net: bool = False,
         warm: Sequence[str] = (),
+        seed: Path | None = None,
         seed_mib: int = SEED_MIB,
     ) -> None:
         self.rootfs = rootfs
@@ -57,6 +59,7 @@ class GuestBase:
         self._memory = memory
         self._append = command_line(init, append)
         self._warm = tuple(warm)
+        self._seed = seed
         self._seed_mib = seed_mib
         self._directory = Path(tempfile.mkdtemp(prefix="kmend-base-"))
 
@@ -88,7 +91,7 @@ class GuestBase:
             GuestError: the guest did not come up, or QEMU could not save it.
         """
         overlay(self.rootfs.image, self._directory / "disk.qcow2")
-        blank = blank_image(self._directory / "blank", self._seed_mib)
+        blank = self._seed or blank_image(self._directory / "blank", self._seed_mib)
         boot = Boot(self.rootfs.vmlinuz, self.rootfs.initrd, self._append)
         with Guest(self._machine(blank, clone=False, boot=boot)) as guest:
             guest.wait_hello()
@@ -103,14 +106,19 @@ class GuestBase:
 
     def _settle(self, guest: Guest) -> None:
         _wait_booted(guest, self._init)
+        if self._seed is not None:
+            guest.mount_seed()
         for command in self._warm:
             guest.run(command, timeout=BOOT_SECONDS)
         guest.run("sync")
 
-    def clone(self, seed: Path | None = None) -> Guest:
-        """A fresh guest from the saved state; with `seed` (see images.seed_image), its files are at /seed."""
-        disk = seed or self._directory / "blank"
-        guest = Guest(self._machine(disk, clone=True, boot=None))
+    def clone(self, seed: Path | None = None, *, writes: Path | None = None) -> Guest:
+        """A fresh guest from the saved state; with `seed` (see images.seed_image), its files are at /seed.
+
+        What it writes to its disk is thrown away, or kept in a new file `writes`: a disk for ColdGuest.
+        """
+        disk = seed or self._seed or self._directory / "blank"
+        guest = Guest(self._machine(disk, clone=True, boot=None, writes=writes))
         try:
             guest.qmp.enable_capability(_CAPABILITY)
             guest.qmp.execute("migrate-incoming", uri=f"exec:cat {self._directory}/state")
@@ -125,12 +133,12 @@ class GuestBase:
             raise
         return guest
 
-    def _machine(self, seed: Path, *, clone: bool, boot: Boot | None) -> Machine:
+    def _machine(self, seed: Path, *, clone: bool, boot: Boot | None, writes: Path | None = None) -> Machine:
         memory = Memory(self._memory, self._directory / "ram", private=clone)
-        disks = (
-            Disk(self._directory / "disk.qcow2", "qcow2", snapshot=clone),
-            Disk(seed, "raw", readonly=True),
-        )
+        disk = Disk(self._directory / "disk.qcow2", "qcow2", snapshot=clone)
+        if writes is not None:
+            disk = Disk(overlay(disk.file, writes, disk.format), "qcow2")
+        disks = (disk, Disk(seed, "raw", readonly=True))
         return Machine(
             accel=self._accel,
             memory=memory,
@@ -147,7 +155,8 @@ class GuestBase:
 class ColdGuest:
     """A guest with a disk of its own that survives reboots; the host stands in for the boot loader.
 
-    At every boot the highest kernel in the guest's /boot is started, as GRUB would. A context manager.
+    At every reboot the highest kernel in the guest's /boot is started, as GRUB would. `disk` is one that a clone wrote
+    to; by default it is a fresh one. A context manager.
     """
 
     def __init__(
@@ -160,10 +169,11 @@ class ColdGuest:
         append: str = "",
         cpu: str = "max",
         seed: Path | None = None,
+        disk: Path | None = None,
     ) -> None:
         self._rootfs = rootfs
         self._directory = Path(tempfile.mkdtemp(prefix="kmend-cold-"))
-        self._disk = overlay(rootfs.image, self._directory / "disk.qcow2")
+        self._disk = disk or overlay(rootfs.image, self._directory / "disk.qcow2")
         self._seed = seed
         self._append = command_line(init, append)
         self._init = init

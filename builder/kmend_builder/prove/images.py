@@ -54,9 +54,9 @@ def blank_image(out: Path, mib: int = SEED_MIB) -> Path:
     return out
 
 
-def overlay(backing: Path, out: Path) -> Path:
-    """A qcow2 that keeps the writes to a raw backing image."""
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(backing.resolve()), str(out)]
+def overlay(backing: Path, out: Path, backing_format: str = "raw") -> Path:
+    """A qcow2 that keeps the writes to a backing image."""
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing_format, "-b", str(backing.resolve()), str(out)]
     run_tool(command, f"can't make an overlay of {backing}")
     return out
 

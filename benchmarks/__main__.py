@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs every benchmark and prints its figures: `python -m benchmarks [--cold] [--headers] [NAME...]`."""
+"""Runs every benchmark and prints its figures: `python -m benchmarks [--cold] [--headers] [--pause] [NAME...]`."""
 
 import argparse
 import sys
 
-from benchmarks import build, cold, headers, hook, throughput
+from benchmarks import build, cold, headers, hook, pause, throughput
 from kernels import kernel_pair
 
 _ALL = {
@@ -13,8 +13,9 @@ _ALL = {
     "throughput": throughput.main,
     "headers": headers.main,
     "cold": cold.main,
+    "pause": pause.main,
 }
-_ON_DEMAND = ("headers", "cold")
+_ON_DEMAND = ("headers", "cold", "pause")
 
 
 def main() -> int:
@@ -22,6 +23,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="which ones [build, hook, throughput]")
     parser.add_argument("--cold", action="store_true", help="also from nothing: downloads and unpacks everything again")
     parser.add_argument("--headers", action="store_true", help="also changed headers, every includer compiled: an hour")
+    parser.add_argument(
+        "--pause", action="store_true", help="also how long a machine stands still: some minutes of QEMU"
+    )
     args = parser.parse_args()
     names = args.names or [name for name in _ALL if name not in _ON_DEMAND or getattr(args, name)]
     pair = kernel_pair()

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A thousand rounds of apply, replace and revert while the machine works: nothing is logged, nothing is left behind."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kmend_builder.kernel.model import Kernel
+from kmend_builder.prove.base import GuestBase
+from kmend_builder.prove.guest import Guest
+from vm.agent_support import PATCHES, PYTHON, Machine
+from vm.conftest import AgentSeed
+
+pytestmark = pytest.mark.slow
+ROUNDS = int(os.environ.get("KMEND_CYCLES", "1000"))
+_CHUNK = 25
+# After this many rounds caches are full and every slab in use has been made.
+_WARM = 50
+_STEADY_KIB = 16 << 10
+# The agent's own code, without the seconds it waits for a wrong patch to show: 1,000 rounds would be waiting only. The
+# log is judged at the end of each chunk: its buffer does not hold all.
+DRIVER = """
+import json, shutil, sys
+from kmend import agent, apply, catalogue, kernel, revert
+
+rounds, directory = int(sys.argv[1]), sys.argv[2]
+apply.SETTLE = 0.0
+machine = agent.build()
+machine.say = lambda line: None
+before = machine.log.last()
+who = kernel.running(machine.system)
+
+def update(name):
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(f"/seed/updates/{name}", directory, ignore=shutil.ignore_patterns("*.deb"))
+    found = catalogue.read(machine.system, machine.verifier, who, None)
+    assert found.newest is not None, found.refusals
+    return found.newest
+
+for number in range(rounds):
+    apply.apply(machine, update("first"))
+    apply.apply(machine, update("second"))
+    assert [patch.name for patch in machine.patches.all()] == [machine.store.applied().module]
+    revert.revert(machine)
+    assert not machine.patches.all() and not machine.patches.idle_modules()
+print(json.dumps([finding.text for finding in machine.log.since(before, "kmend_").findings]))
+"""
+# Forks, files and packets, on both CPUs; sfq is one of the two functions that are redirected.
+LOAD = """
+modprobe -q sch_sfq; tc qdisc replace dev lo root sfq
+(while :; do /bin/true; /bin/true; done) >/dev/null 2>&1 &
+(while :; do dd if=/dev/zero of=/tmp/load bs=64k count=16 conv=fsync; rm /tmp/load; done) >/dev/null 2>&1 &
+(while :; do busybox ping -c 1 127.0.0.1; done) >/dev/null 2>&1 &
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Memory of the kernel's own in KiB, and its modules."""
+
+    used: int
+    modules: tuple[str, ...]
+
+
+def _reading(guest: Guest) -> Reading:
+    guest.run("sync; echo 3 > /proc/sys/vm/drop_caches; sleep 1")
+    fields = dict(line.split(":") for line in guest.run("cat /proc/meminfo").out.splitlines())
+    used = sum(int(fields[name].split()[0]) for name in ("Slab", "KernelStack", "PageTables", "VmallocUsed", "Percpu"))
+    modules = guest.run("cut -d' ' -f1 /proc/modules").out.split()
+    return Reading(used, tuple(sorted(modules)))
+
+
+@pytest.fixture(scope="module")
+def working(full_base: GuestBase, agent_seed: AgentSeed, kernel: Kernel) -> Iterator[Machine]:
+    with full_base.clone(agent_seed.image) as clone:
+        machine = Machine(clone, kernel.build_id).prepare()
+        clone.run(["sh", "-c", LOAD + "sleep 1"])
+        yield machine
+
+
+def test_a_thousand_rounds_under_load(working: Machine, kernel: Kernel) -> None:
+    guest, directory = working.guest, f"{PATCHES}/{kernel.build_id}"
+    started, early = time.monotonic(), None
+    for done in range(0, ROUNDS, _CHUNK):
+        chunk = guest.run([*PYTHON, "-c", DRIVER, str(min(_CHUNK, ROUNDS - done)), directory], timeout=900)
+        assert json.loads(chunk.out) == [], chunk.out
+        if early is None and done + _CHUNK >= min(_WARM, ROUNDS // 2):
+            early = _reading(guest)
+    seconds = time.monotonic() - started
+    assert early is not None
+    late = _reading(guest)
+    grown = late.used - early.used
+    print(f"{ROUNDS} rounds ({3 * ROUNDS} transitions) in {seconds:.0f} s; kernel memory {grown:+d} KiB")
+    assert late.modules == early.modules
+    assert grown < _STEADY_KIB
+    assert working.live() == {}

@@ -36,7 +36,6 @@ class Kind(str, enum.Enum):
     MEMORY = "memory"
     PROBE = "probe"
     TRACER = "tracer"
-    UNSEEN = "unseen"
     RELOAD = "reload"
     SLEEPER = "sleeper"
 
@@ -172,13 +171,6 @@ def _tracers(prospect: Prospect) -> Iterator[Hazard]:
         yield Hazard(Kind.TRACER, False, f"a bpf program is attached to {_listed(direct)}", hint)
 
 
-def _unseen(prospect: Prospect) -> Iterator[Hazard]:
-    """LOCKDOWN_TRACEFS: in the mode confidentiality root can't read tracefs either; probes are still listed."""
-    if modsig.lockdown(prospect.system) == "confidentiality" and tracers.traced(prospect.system) is None:
-        hint = "the kernel refuses the update if one of them redirects a patched function"
-        yield Hazard(Kind.UNSEEN, False, "lockdown hides who uses ftrace on the patched functions", hint)
-
-
 def _reload(prospect: Prospect) -> Iterator[Hazard]:
     """Kernels that do not clear what they relocated for a module find it there when the module comes again, and refuse
     to load it, until the update is reverted or replaced."""
@@ -216,7 +208,7 @@ def sleeping(prospect: Prospect) -> Tuple[Tuple[Hazard, ...], List[Blocker]]:
 
 
 CHECKS: Tuple[Callable[[Prospect], Iterator[Hazard]], ...] = (
-    _ftrace, _modules, _signature, _foreign, _memory, _probes, _tracers, _unseen, _reload,
+    _ftrace, _modules, _signature, _foreign, _memory, _probes, _tracers, _reload,
 )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def test_lockdown(first: Machine, agent_seed: AgentSeed) -> None:
     require_kept_away(first, Kind.SIGNATURE)
     assert hazards(first) == {Kind.SIGNATURE.value: True}
     first.guest.run("echo confidentiality > /sys/kernel/security/lockdown")
-    assert hazards(first) == {Kind.SIGNATURE.value: True, Kind.UNSEEN.value: False}
+    assert hazards(first) == {Kind.SIGNATURE.value: True}  # who uses ftrace is told in this mode, too
 
 
 @pytest.mark.slow

@@ -246,17 +246,6 @@ def test_signer() -> None:
     assert modsig.signer(modsig.MARK) == "" and modsig.signer(b"\xff" * 12 + modsig.MARK) == ""
 
 
-def test_lockdown_hides_tracers(world: World) -> None:
-    put(world, LOCKDOWN, "none integrity [confidentiality]")
-    image = b"KO x" + signature("kmend modules")
-    assert not found(world, image)[Kind.UNSEEN].refuses
-    put(world, tracers.TRACED[0], "")
-    assert found(world, image) == {}
-    world.machine.path(tracers.TRACED[0]).unlink()
-    put(world, LOCKDOWN, "none [integrity] confidentiality")
-    assert found(world, image) == {}
-
-
 # Tasks inside of what is replaced.
 
 INSIDE = "[<0>] io_schedule+0x1/0x2\n[<0>] nfs_do+0x1/0x2 [nfs]\n[<0>] vfs_read+0x1/0x2\n"

@@ -194,12 +194,14 @@ def test_a_module_that_comes_later(guest: Guest, kernel: Kernel, second: Subject
 
 
 def test_the_agent_names_what_was_changed(machine: Machine, agent_seed: AgentSeed) -> None:
-    """A probe inside a function: the agent reports it, and once it is gone the same update goes live."""
+    """A probe inside a function, which nothing tells of without debugfs: the live patch itself refuses, the agent says
+    why, and once the probe is gone the same update goes live."""
     found = agent_seed.first.manifest
     name = found.functions[0].name
     probe = f"{TRACING}/events/kprobes/kmend_test/enable"
     machine.guest.run(f"mkdir -p {TRACING}; mountpoint -q {TRACING} || mount -t tracefs tracefs {TRACING}")
     machine.guest.run(f"echo 'p:kmend_test {name}+{OFFSET}' > {TRACING}/kprobe_events; echo 1 > {probe}")
+    machine.guest.run("mountpoint -q /sys/kernel/debug && umount -l /sys/kernel/debug || true")
     machine.install("first")
     refused = machine.kmend("apply")
     assert refused.rc == 6, refused

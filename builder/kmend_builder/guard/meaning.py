@@ -6,7 +6,7 @@ that the changed functions of a unit count in (inc, dec, add, sub) without and u
 change says so on its own; weaker signs are hints (stored.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kmend.reasons import Reason
 from kmend_builder.errors import Refused
@@ -20,7 +20,7 @@ def check(unit: UnitResult) -> list[str]:
     Raises:
         Refused: DATA_LAYOUT.
     """
-    old, new = sides(unit)
+    old, new = sides(changed_pairs(unit))
     for (width, offset), before, after in changes(old, new):
         raise Refused(
             Reason.DATA_LAYOUT,
@@ -31,10 +31,10 @@ def check(unit: UnitResult) -> list[str]:
     return []
 
 
-def sides(unit: UnitResult) -> tuple[Profile, Profile]:
-    """What all changed functions of a unit do, without and with the change."""
+def sides(pairs: Iterable[tuple[str, Profile, Profile]]) -> tuple[Profile, Profile]:
+    """What all of these functions do, without and with the change; `pairs` as of changed_pairs()."""
     old, new = Profile(), Profile()
-    for _, before, after in changed_pairs(unit):
+    for _, before, after in pairs:
         old.add(before)
         new.add(after)
     return old, new

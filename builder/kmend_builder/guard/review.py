@@ -52,7 +52,7 @@ def _code(unit: UnitResult, exported: refcounts.Known) -> list[Hint]:
         found += [Hint("lock", place, why) for why in locks.hints(before, after)]
         found += [Hint("refcount", place, why) for why in refcounts.hints(before, after, known)]
         found += [Hint("allocation", place, why) for why in stored.allocation_hints(before, after)]
-    return found + [Hint("meaning", unit.source, why) for why in stored.update_hints(*meaning.sides(unit))]
+    return found + [Hint("meaning", unit.source, why) for why in stored.update_hints(*meaning.sides(pairs))]
 
 
 def _constants(unit: UnitResult) -> list[Hint]:

@@ -17,7 +17,7 @@ from kmend.errors import KernelError
 from kmend.hazards import Prospect
 from kmend.livepatch import LoadError, PatchState
 from kmend.manifest import Manifest
-from kmend.quarantine import put_aside
+from kmend.quarantine import is_aside, put_aside
 from kmend.records import Applied, Attempt, Seen, stamp
 
 # How long to wait after the transition before the first look at the log: a wrong patch usually shows at once.
@@ -145,9 +145,7 @@ def blamed(agent: Agent, attempt: Attempt, why: str) -> KernelError:
     The evidence comes first: a log that is full of warnings will not hold it for long, and taking back may fail. It
     is then tried again by every reconcile, without another file each time.
     """
-    known = any(
-        item.serial == attempt.serial and item.build_id == attempt.build_id for item in agent.store.quarantine()
-    )
+    known = is_aside(agent, attempt.build_id, attempt.serial)
     file = "" if known else postmortem.write(agent, "reverted", attempt, why)
     put_aside(agent, attempt.version, attempt.serial, why)
     transition.remove(agent.system, agent.patches, attempt.module, agent.policy.transition_timeout)
@@ -201,10 +199,7 @@ def glance_first(agent: Agent) -> None:
     if applied is None or applied.confirmed or applied.boot_id != agent.system.boot_id():
         return
     patch = agent.patches.get(applied.module)
-    rejected = any(
-        (item.serial, item.build_id) == (applied.serial, applied.build_id) for item in agent.store.quarantine()
-    )
-    if patch is None or patch.transition or rejected:
+    if patch is None or patch.transition or is_aside(agent, applied.build_id, applied.serial):
         return
     attempt = _attempt_of(applied)
     seen = glance(agent, attempt)

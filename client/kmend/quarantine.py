@@ -11,12 +11,17 @@ from kmend.records import Quarantined, stamp
 def put_aside(agent: Agent, version: str, serial: int, why: str, details: Tuple[str, ...] = ()) -> None:
     """Put an update of the running kernel into quarantine; no effect when it is there already."""
     build_id = running(agent.system).build_id
-    entries = agent.store.quarantine()
-    if any(item.build_id == build_id and item.serial == serial for item in entries):
+    if is_aside(agent, build_id, serial):
         return
+    entries = agent.store.quarantine()
     entries.append(Quarantined(version, serial, build_id, why, stamp(agent.system.now())))
     agent.store.set_quarantine(entries)
     agent.record("quarantined", version, serial, build_id=build_id, why=why, details=details)
+
+
+def is_aside(agent: Agent, build_id: str, serial: int) -> bool:
+    """Whether an update is in quarantine."""
+    return any((item.build_id, item.serial) == (build_id, serial) for item in agent.store.quarantine())
 
 
 def let_out(agent: Agent, build_id: str, serial: int) -> None:

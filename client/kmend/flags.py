@@ -10,11 +10,11 @@ between our read and our rename can be lost; the agent runs again after every pa
 """
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import Iterator, List, Optional
 
+from kmend import sharedfile
 from kmend.errors import StoreError
 
 _FLAG = Path("run/reboot-required")
@@ -165,11 +165,7 @@ def _write_entries(path: Path, entries: List[str]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    sharedfile.replace(path, text.encode())
 
 
 def _remove(path: Path) -> None:

@@ -2,9 +2,8 @@
 """The mode notify: a new update is told once in the journal and history, and at each login while it is not live."""
 
 import contextlib
-import os
 
-from kmend import plan
+from kmend import plan, sharedfile
 from kmend.agent import Agent
 from kmend.errors import StoreError
 from kmend.survey import Survey
@@ -29,10 +28,7 @@ def tell(agent: Agent, found: Survey) -> None:
     new = update.manifest
     text = TEXT.format(new.version)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(f"{text}\n")
-        os.replace(temporary, path)
+        sharedfile.replace(path, f"{text}\n".encode())
     except OSError as error:
         raise StoreError("can't write the login message", why=str(error.strerror), hint="run as root") from error
     build_id = found.state.kernel.build_id

@@ -8,11 +8,9 @@ tell an ordinary user the same, without polkit and without a daemon. Nothing roo
 import contextlib
 import dataclasses
 import json
-import os
-from pathlib import Path
 from typing import Any, Dict, Optional, Tuple, Type, TypeVar
 
-from kmend import records
+from kmend import records, sharedfile
 from kmend.debt import Debt
 from kmend.errors import KmendError, StoreError
 from kmend.hold import Hold
@@ -69,17 +67,9 @@ def put(system: System, name: str, data: Optional[bytes]) -> None:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         elif system.read_bytes(name) != data:
-            _replace(path, data)
+            sharedfile.replace(path, data)
     except OSError as error:
         raise StoreError(f"can't write {path}", why=str(error.strerror), hint="kmend needs to run as root") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def read(system: System) -> Optional[Shown]:

@@ -10,7 +10,7 @@ import re
 import stat
 from typing import IO, Callable, Dict, Iterator
 
-from kmend.errors import KmendError
+from kmend.errors import ArchiveError
 
 _HEADER = 110
 # With and without a checksum of the data.
@@ -20,10 +20,6 @@ _END = "TRAILER!!!"
 _MAX_NAME = 4096
 _MAX_FILES = 100_000
 _CHUNK = 1 << 16
-
-
-class CpioError(KmendError):
-    """The archive is damaged, of another form, or larger than it may be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +39,7 @@ def read(stream: IO[bytes], wanted: Callable[[str], bool], limit: int, total: in
         total: how many bytes the archive may have.
 
     Raises:
-        CpioError: see there. Two files of one name count as damage.
+        ArchiveError: see there. Two files of one name count as damage.
     """
     source = _Source(stream, total)
     found: Dict[str, bytes] = {}
@@ -52,9 +48,9 @@ def read(stream: IO[bytes], wanted: Callable[[str], bool], limit: int, total: in
         if not stat.S_ISREG(entry.mode) or not wanted(entry.name):
             source.skip(entry.size)
         elif entry.size > left:
-            raise CpioError("the archive is too large", why=f"{entry.name!r:.200} has {entry.size} bytes")
+            raise ArchiveError("the archive is too large", why=f"{entry.name!r:.200} has {entry.size} bytes")
         elif entry.name in found:
-            raise CpioError("the archive is damaged", why=f"{entry.name!r:.200} is in it twice")
+            raise ArchiveError("the archive is damaged", why=f"{entry.name!r:.200} is in it twice")
         else:
             found[entry.name] = source.take(entry.size)
             left -= entry.size
@@ -72,9 +68,9 @@ class _Source:
         data = self._stream.read(size)
         self._place += len(data)
         if self._place > self._total:
-            raise CpioError("the archive is too large", why=f"it has more than {self._total} bytes")
+            raise ArchiveError("the archive is too large", why=f"it has more than {self._total} bytes")
         if len(data) != size:
-            raise CpioError("the archive is damaged", why="it is cut off")
+            raise ArchiveError("the archive is damaged", why="it is cut off")
         return data
 
     def skip(self, size: int) -> None:
@@ -92,23 +88,23 @@ def _entries(source: _Source) -> Iterator[_Entry]:
         if entry.name == _END:
             return
         yield entry
-    raise CpioError("the archive is too large", why=f"it has more than {_MAX_FILES} files")
+    raise ArchiveError("the archive is too large", why=f"it has more than {_MAX_FILES} files")
 
 
 def _header(source: _Source) -> _Entry:
     data = source.take(_HEADER)
     if data[:6] not in _MAGIC:
-        raise CpioError("the archive is damaged", why="a header is none of cpio's (070701)")
+        raise ArchiveError("the archive is damaged", why="a header is none of cpio's (070701)")
     if not _FIELDS.match(data[6:]):
-        raise CpioError("the archive is damaged", why="a header holds something else than numbers")
+        raise ArchiveError("the archive is damaged", why="a header holds something else than numbers")
     # ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check
     fields = [int(data[place : place + 8], 16) for place in range(6, _HEADER, 8)]
     mode, size, length = fields[1], fields[6], fields[11]
     if not 0 < length <= _MAX_NAME:
-        raise CpioError("the archive is damaged", why=f"a name of {length} bytes")
+        raise ArchiveError("the archive is damaged", why=f"a name of {length} bytes")
     raw = source.take(length)
     source.align()
     if raw.find(b"\0") != length - 1:
-        raise CpioError("the archive is damaged", why="a name does not end where it should")
+        raise ArchiveError("the archive is damaged", why="a name does not end where it should")
     name = raw[:-1].decode("utf-8", "surrogateescape")
     return _Entry(name[2:] if name.startswith("./") else name.lstrip("/"), mode, size)

@@ -27,6 +27,10 @@ class UsageError(KmendError):
     exit_code = 2
 
 
+class ArchiveError(KmendError):
+    """A package's payload is damaged, of another form, or larger than it may be."""
+
+
 class ManifestError(KmendError):
     """A manifest is damaged, of an unknown schema, or says something impossible."""
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`kmend apply` of an .rpm: real ones made by rpmbuild, and hostile ones, whose payload a fake rpm2cpio prints."""
+"""`kmend apply` of a package: real ones made by rpmbuild and dpkg-deb, and hostile ones, whose payload a fake program
+prints."""
 
 import io
 import os
@@ -11,8 +12,7 @@ from typing import List, Tuple
 import pytest
 
 from kmend import cpio, localupdate, packagefile
-from kmend.cpio import CpioError
-from kmend.errors import TrustError, UsageError
+from kmend.errors import ArchiveError, TrustError, UsageError
 from kmend.kernel import running
 from unit.client import updates
 from unit.client.conftest import World
@@ -47,13 +47,33 @@ def rpm(top: Path, tree: Path) -> Path:
     return top / "update.rpm"
 
 
+def deb(top: Path, tree: Path) -> Path:
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text(
+        "Package: kmend-patch-x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x>\nDescription: x\n"
+    )
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(top / "update.deb")], check=True,
+                   capture_output=True)  # fmt: skip
+    return top / "update.deb"
+
+
+MAKERS = {"rpm": rpm, "deb": deb}
+#: The program that prints the payload of each kind of package.
+PROGRAMS = {"rpm": "rpm2cpio", "deb": "dpkg-deb"}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture()
-def package(world: World, tmp_path: Path) -> Path:
-    """An update for the simulated kernel as an .rpm."""
+def package(world: World, tmp_path: Path, kind: str) -> Path:
+    """An update for the simulated kernel as a package of each kind."""
     found = updates.manifest(4)
-    top = tmp_path / "rpm"
+    top = tmp_path / "package"
     updates.write(top / f"tree/{PLACE}/{found.kernel.build_id}", found, world.key)
-    return rpm(top, top / "tree")
+    return MAKERS[kind](top, top / "tree")
 
 
 def add(world: World, path: Path) -> str:
@@ -67,21 +87,21 @@ def kept(world: World) -> List[Path]:
     return list(local.iterdir()) if local.exists() else []
 
 
-def test_an_rpm_is_taken(world: World, package: Path) -> None:
+def test_a_package_is_taken(world: World, package: Path) -> None:
     assert add(world, package) == updates.manifest(4).version
     assert len(kept(world)) == 1
 
 
-def test_signed_by_a_stranger(world: World, tmp_path: Path) -> None:
-    found = updates.manifest(4)
-    updates.write(tmp_path / f"rpm/tree/{PLACE}/{found.kernel.build_id}", found, world.stranger)
+def test_signed_by_a_stranger(world: World, tmp_path: Path, kind: str) -> None:
+    found, top = updates.manifest(4), tmp_path / "package"
+    updates.write(top / f"tree/{PLACE}/{found.kernel.build_id}", found, world.stranger)
     with pytest.raises(TrustError, match="no valid signature"):
-        add(world, rpm(tmp_path / "rpm", tmp_path / "rpm/tree"))
+        add(world, MAKERS[kind](top, top / "tree"))
     assert kept(world) == []
 
 
 @pytest.mark.parametrize("what", ["empty", "text", "cut off", "flipped", "another name"])
-def test_a_damaged_rpm(world: World, package: Path, what: str) -> None:
+def test_a_damaged_package(world: World, package: Path, what: str) -> None:
     good = package.read_bytes()
     data = {"empty": b"", "text": b"no package", "cut off": good[: len(good) - 400], "another name": good,
             "flipped": good[:-300] + bytes(byte ^ 0xFF for byte in good[-300:])}[what]  # fmt: skip
@@ -95,21 +115,21 @@ def test_a_damaged_rpm(world: World, package: Path, what: str) -> None:
     assert add(world, package) == updates.manifest(4).version
 
 
-def test_without_rpm2cpio(world: World, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_program(world: World, package: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(packagefile, "environment", lambda extra: {"PATH": "/nowhere"})
-        with pytest.raises(UsageError, match="rpm2cpio is not installed") as caught:
+        with pytest.raises(UsageError, match=f"{PROGRAMS[kind]} is not installed") as caught:
             add(world, package)
     assert "install the package" in caught.value.hint
     assert add(world, package) == updates.manifest(4).version
 
 
-def test_an_rpm2cpio_of_the_callers_is_not_run(
+def test_a_program_of_the_callers_is_not_run(
     world: World, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = tmp_path / "bin"
     hostile.mkdir()
-    for name in ("rpm2cpio", "dpkg-deb"):
+    for name in PROGRAMS.values():
         (hostile / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
         (hostile / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{hostile}:{os.environ['PATH']}")
@@ -159,7 +179,7 @@ HOSTILE = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_archive(what: str) -> None:
     data, why = HOSTILE[what]
-    with pytest.raises(CpioError) as caught:
+    with pytest.raises(ArchiveError) as caught:
         read(data)
     assert why in caught.value.why
 
@@ -168,14 +188,14 @@ def test_limits() -> None:
     data = entry("drop", b"0" * 4000) + entry("keep/a", b"1" * 10) + END
     assert read(data, limit=10, total=len(data)) == {"keep/a": b"1" * 10}
     for limit, total in ((9, len(data)), (10, len(data) - 1)):
-        with pytest.raises(CpioError, match="too large"):
+        with pytest.raises(ArchiveError, match="too large"):
             read(data, limit, total)
 
 
 def test_too_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpio, "_MAX_FILES", 3)
     assert read(entry("a") * 2 + END) == {}
-    with pytest.raises(CpioError, match="more than 3 files"):
+    with pytest.raises(ArchiveError, match="more than 3 files"):
         read(entry("a") * 3 + END)
 
 

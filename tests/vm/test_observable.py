@@ -15,6 +15,7 @@ from kmend_builder.prove.base import GuestBase
 from kmend_builder.prove.rootfs import Rootfs
 from kmend_builder.prove.subject import Subject
 from support import observable
+from support.figures import Figure
 from support.observable import Outputs, Seen
 
 pytestmark = pytest.mark.slow
@@ -58,8 +59,8 @@ def test_the_behaviour_flips(seen: Seen, fix: str) -> None:
     must_flip(seen, fix)
 
 
-def test_the_kernel_has_nothing_to_say_about_it(seen: Seen) -> None:
-    print(f"transition: {seen.seconds:.1f} s")
+def test_the_kernel_has_nothing_to_say_about_it(seen: Seen, figure: Figure) -> None:
+    figure(f"transition of {len(ALL)} fixes: {seen.seconds:.1f} s")
     assert seen.findings == ()
 
 

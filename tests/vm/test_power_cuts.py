@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The power goes at every step of every verb: what comes up again is covered, or knows what it must not try again.
 
-One boot settles it: the second reconcile has nothing left to do. Each test prints how many cuts it made.
+One boot settles it: the second reconcile has nothing left to do. How many cuts were made is in the figures of the run.
 """
 
 import concurrent.futures
@@ -15,13 +15,15 @@ import pytest
 
 from kmend_builder.prove.base import GuestBase
 from kmend_builder.prove.rootfs import Rootfs
+from support.figures import Figure
 from vm.agent_support import ARCHIVE_KEYRING, KMEND, PATCHES, POLICY, far_window
 from vm.agent_support import Machine as AgentMachine
 from vm.conftest import AgentSeed
 from vm.powercut import After, Case, booted, cut_after, journaled, look, require_sane
 
 pytestmark = pytest.mark.slow
-_WORKERS = 2
+# Where pytest itself runs tests side by side, one each.
+_WORKERS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 # Of long rows of steps, most of which write the same file in other words, as many as this, evenly spaced.
 _AT_MOST = int(os.environ.get("KMEND_CUTS", "32"))
 
@@ -71,6 +73,7 @@ class Bench:
     rootfs: Rootfs
     seed: AgentSeed
     work: Path
+    figure: Figure
 
     @property
     def updates(self) -> str:
@@ -82,7 +85,7 @@ class Bench:
         most = min(total, _AT_MOST)
         places = [*(1 + number * total // most for number in range(most)), total + 1]
         found = self._each(places, case.cut, check)
-        print(f"{case.verb}: {total} steps, {len(places)} power cuts: {found}")
+        self.figure(f"{case.verb}: {total} steps, {len(places)} power cuts: {found}")
         return found
 
     def _each(
@@ -118,13 +121,13 @@ class Bench:
             cut_after(base, disk, 1.1 * seconds * place / _AT_MOST, prepare, command)
 
         found = self._each(range(1, _AT_MOST + 1), off, check, f"dpkg --configure -a; {command}")
-        print(f"{command}: {seconds:.1f} s, {_AT_MOST} power cuts: {found}")
+        self.figure(f"{command}: {seconds:.1f} s, {_AT_MOST} power cuts: {found}")
         return found
 
 
 @pytest.fixture
-def bench(rootfs: Rootfs, agent_seed: AgentSeed, tmp_path: Path) -> Bench:
-    return Bench(rootfs, agent_seed, tmp_path)
+def bench(rootfs: Rootfs, agent_seed: AgentSeed, tmp_path: Path, figure: Figure) -> Bench:
+    return Bench(rootfs, agent_seed, tmp_path, figure)
 
 
 def _covered_or_told(name: str) -> Check:

@@ -33,6 +33,7 @@ from kmend.reboot_systemd import Systemd
 from kmend.reconcile import reconcile
 from kmend.records import Quarantined, Seen, Shutdown
 from kmend.trust import Signer
+from support.figures import Figure
 from unit.client import updates
 from unit.client.conftest import World
 from unit.client.simulator import BUILD_ID, START
@@ -143,12 +144,12 @@ def tally(outcomes: List[str]) -> str:
 # Manifests.
 
 
-def test_manifests() -> None:
+def test_manifests(figure: Figure) -> None:
     whole = updates.manifest()
     value = json.loads(serialise(whole))
     outcomes = [_read_manifest(random.Random(seed), value, whole) for seed in range(MANIFESTS)]
     assert {"ManifestError", "TrustError", "accepted"} <= set(outcomes)
-    print(f"{MANIFESTS} manifests: {tally(outcomes)}")
+    figure(f"{MANIFESTS} manifests: {tally(outcomes)}")
 
 
 def _read_manifest(rng: random.Random, value: Any, whole: Manifest) -> str:
@@ -211,10 +212,10 @@ WORDS = (
 )
 
 
-def test_configurations(tmp_path: Path) -> None:
+def test_configurations(tmp_path: Path, figure: Figure) -> None:
     outcomes = [_read_config(random.Random(seed)) for seed in range(CONFIGS)]
     assert {"ConfigError", "understood"} <= set(outcomes)
-    print(f"{CONFIGS} configurations: {tally(outcomes)}")
+    figure(f"{CONFIGS} configurations: {tally(outcomes)}")
 
 
 def _read_config(rng: random.Random) -> str:
@@ -275,7 +276,7 @@ FILES = (
 LINES, KEPT = "history.jsonl", "live-manifest.json"
 
 
-def test_records(lived: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records(lived: World, capsys: pytest.CaptureFixture[str], figure: Figure) -> None:
     directory = lived.agent().store.directory
     whole = {name: (directory / name).read_bytes() for name in (*FILES, LINES, KEPT)}
     outcomes = []
@@ -290,7 +291,7 @@ def test_records(lived: World, capsys: pytest.CaptureFixture[str]) -> None:
             (directory / other).write_bytes(data if other == name else content)
         outcomes.append(_run_twice(lived, name, data, capsys, f"seed {seed}: {name}"))
     assert {"moved aside", "went on"} == set(outcomes)
-    print(f"{RECORDS} records: {tally(outcomes)}")
+    figure(f"{RECORDS} records: {tally(outcomes)}")
 
 
 def _damaged_record(rng: random.Random, name: str, data: bytes) -> bytes:
@@ -327,7 +328,7 @@ def test_reconcile_with_damaged_records(lived: World, capsys: pytest.CaptureFixt
         assert lived.live() in ([], ["kmend_6_1_190_1_2"])
 
 
-def test_planned_reboots(tmp_path: Path) -> None:
+def test_planned_reboots(tmp_path: Path, figure: Figure) -> None:
     """/run/kmend/reboot.json; a damaged one counts as none, and the next reconcile plans anew."""
     init = Systemd(tmp_path, lambda argv: (1, "", ""))
     planned = reboot.schedule(Policy().reboot, "why", START, tmp_path, init)
@@ -343,13 +344,13 @@ def test_planned_reboots(tmp_path: Path) -> None:
         again = reboot.schedule(Policy().reboot, "why", START, tmp_path, init)
         assert again.reason == planned.reason
         outcomes.append("read" if found else "none")
-    print(f"{PLANS} planned reboots: {tally(outcomes)}")
+    figure(f"{PLANS} planned reboots: {tally(outcomes)}")
 
 
 # Packages for kmend apply.
 
 
-def test_packages(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_packages(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], figure: Figure) -> None:
     members, whole = _package_parts(world, tmp_path)
     outcomes = []
     for seed in range(PACKAGES):
@@ -362,7 +363,7 @@ def test_packages(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert messages.UNHANDLED.split("{")[0] not in said.err, what
         outcomes.append(_package_outcome(world, code, what))
     assert {"refused", "live"} == set(outcomes)
-    print(f"{PACKAGES} packages: {tally(outcomes)}")
+    figure(f"{PACKAGES} packages: {tally(outcomes)}")
 
 
 def _package_outcome(world: World, code: int, what: str) -> str:

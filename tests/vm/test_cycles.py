@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A thousand rounds of apply, replace and revert while the machine works: nothing is logged, nothing is left behind."""
+"""A thousand transitions, of apply, replace and revert, under load: the log stays clean, and nothing is left behind."""
 
 import dataclasses
 import json
@@ -12,17 +12,19 @@ import pytest
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.prove.base import GuestBase
 from kmend_builder.prove.guest import Guest
+from support.figures import Figure
 from vm.agent_support import PATCHES, PYTHON, Machine
 from vm.conftest import AgentSeed
 
 pytestmark = pytest.mark.slow
-ROUNDS = int(os.environ.get("KMEND_CYCLES", "1000"))
+# Of three transitions each. Seven seconds on two cores under TCG, so a thousand rounds are hours.
+ROUNDS = int(os.environ.get("KMEND_CYCLES", "334"))
 _CHUNK = 25
 # After this many rounds caches are full and every slab in use has been made.
 _WARM = 50
 _STEADY_KIB = 16 << 10
-# The agent's own code, without the seconds it waits for a wrong patch to show: 1,000 rounds would be waiting only. The
-# log is judged at the end of each chunk: its buffer does not hold all.
+# The agent's own code, ahead of the load on the CPUs, and without the seconds it waits for a wrong patch to show: the
+# test would be waiting only. The log is judged at the end of each chunk: its buffer does not hold all.
 DRIVER = """
 import json, shutil, sys
 from kmend import agent, apply, catalogue, kernel, revert
@@ -82,11 +84,12 @@ def working(full_base: GuestBase, agent_seed: AgentSeed, kernel: Kernel) -> Iter
         yield machine
 
 
-def test_a_thousand_rounds_under_load(working: Machine, kernel: Kernel) -> None:
+def test_a_thousand_transitions_under_load(working: Machine, kernel: Kernel, figure: Figure) -> None:
     guest, directory = working.guest, f"{PATCHES}/{kernel.build_id}"
     started, early = time.monotonic(), None
     for done in range(0, ROUNDS, _CHUNK):
-        chunk = guest.run([*PYTHON, "-c", DRIVER, str(min(_CHUNK, ROUNDS - done)), directory], timeout=900)
+        argv = ["nice", "-n", "-15", *PYTHON, "-c", DRIVER, str(min(_CHUNK, ROUNDS - done)), directory]
+        chunk = guest.run(argv, timeout=900)
         assert json.loads(chunk.out) == [], chunk.out
         if early is None and done + _CHUNK >= min(_WARM, ROUNDS // 2):
             early = _reading(guest)
@@ -94,7 +97,7 @@ def test_a_thousand_rounds_under_load(working: Machine, kernel: Kernel) -> None:
     assert early is not None
     late = _reading(guest)
     grown = late.used - early.used
-    print(f"{ROUNDS} rounds ({3 * ROUNDS} transitions) in {seconds:.0f} s; kernel memory {grown:+d} KiB")
+    figure(f"{ROUNDS} rounds ({3 * ROUNDS} transitions) in {seconds:.0f} s; kernel memory {grown:+d} KiB")
     assert late.modules == early.modules
     assert grown < _STEADY_KIB
     assert working.live() == {}

@@ -2,7 +2,9 @@
 # make help lists the targets; all of them work on a fresh Debian 12 after 'git clone'.
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
-PYTEST := PYTHONPATH=client:builder:tests:. $(PYTHON) -m pytest
+# Files of tests side by side; a guest takes a core and a gigabyte.
+WORKERS ?= 2
+PYTEST := PYTHONPATH=client:builder:tests:. $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 .PHONY: help setup demo demo-dnf test test-all check bench deb rpm clean
 
 help: ## list the targets

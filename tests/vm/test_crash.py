@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Live patches made to crash, each built by the real builder: one crash at most, then quarantined, machine up.
 
-One patches what nobody but the test reads, one what the agent itself reads. Nobody runs kmend: units and timers of the
-installed package do.
+All but one patch what reads of /proc/softirqs call, which nobody but the test reads. Nobody runs kmend either: units
+and timers of the installed package do.
 """
 
 import dataclasses
@@ -19,10 +19,12 @@ from kernels import KernelPair
 from kmend.manifest import FILE_NAME, parse
 from kmend_builder.cli.options import default_cache
 from kmend_builder.kernel.model import Kernel
-from kmend_builder.prove.base import GuestBase
+from kmend_builder.prove.base import ColdGuest, GuestBase
 from kmend_builder.prove.guest import Guest
 from kmend_builder.prove.images import seed_image
-from vm.agent_support import STATE, Machine, far_window, installed
+from kmend_builder.prove.rootfs import Rootfs
+from support.figures import Figure
+from vm.agent_support import STATE, Machine, far_window, installed, wait_for_boot_unit
 from vm.agent_updates import Publisher, kernel_deb
 
 pytestmark = pytest.mark.slow
@@ -34,13 +36,18 @@ VERSION = ("fs/proc/version.c", "static int version_proc_show(struct seq_file *m
 PLANNED = "/run/kmend/reboot-planned"
 CVE = "CVE-2026-10003"
 NULL = "\t*(volatile int *)8 = 1;\n"
+TWICE = "\tstatic DEFINE_{0}(twice);\n\n\t{1}(&twice);\n\t{1}(&twice);\n"
 #: Name of the update -> file, what is found in it, and what is put behind that.
 BAD = {
     "null": (*SOFTIRQS, NULL),
+    "sleeper": (*SOFTIRQS, TWICE.format("MUTEX", "mutex_lock")),
+    "spinner": (*SOFTIRQS, TWICE.format("SPINLOCK", "spin_lock")),
+    "warn": (*SOFTIRQS, '\tWARN(1, "flood\\n");\n'),
     "agent": (*VERSION, NULL),
 }
+TRANSITION_TIMEOUT = 5
 # Looks at all times that a quick and a very busy host may need between the update and the crash.
-POLICY = "subscribe = no\nhealth.looks = 20s 60s 120s 240s 480s\n"
+POLICY = f"subscribe = no\nhealth.looks = 20s 60s 120s 240s 480s\ntransition_timeout = {TRANSITION_TIMEOUT}\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +106,8 @@ def put_in(guest: Guest, name: str, kernel: Kernel) -> Machine:
     """The packages, and that update applied by the unit that their hooks have started."""
     guest.put(f"{POLICY}{far_window()}".encode(), "/etc/kmend/conf.d/test.conf")
     guest.run(
-        "mkdir -p /var/cache/kmend/debs; cp /seed/kernel/*.deb /var/cache/kmend/debs/; dpkg -i /seed/kernel/*.deb"
+        "mkdir -p /var/cache/kmend/debs; cp /seed/kernel/*.deb /var/cache/kmend/debs/; dpkg -i /seed/kernel/*.deb",
+        timeout=900,
     )
     guest.run("dpkg -i /seed/kmend.deb", timeout=900)
     wait_for_plan(guest)
@@ -146,7 +154,42 @@ def running(full_base: GuestBase, bad: BadUpdates) -> Iterator[Guest]:
         yield guest
 
 
-def test_a_null_dereference_the_machine_survives(running: Guest, bad: BadUpdates, kernel: Kernel) -> None:
+#: What takes the machine down -> the update, and the settings by which the kernel gives up.
+FATAL = {
+    "a null dereference": ("null", "kernel.panic_on_oops=1"),
+    # A CPU that spins ends all waiting for RCU: nothing can be started any more, kmend neither.
+    "a deadlock of a CPU": ("spinner", "kernel.softlockup_panic=1 kernel.watchdog_thresh=5"),
+}
+
+
+@pytest.mark.parametrize("what", FATAL)
+def test_the_machine_goes_down_once(
+    full_rootfs: Rootfs, bad: BadUpdates, kernel: Kernel, pair: KernelPair, figure: Figure, what: str
+) -> None:
+    name, setting = FATAL[what]
+    with ColdGuest(full_rootfs, smp=2, seed=bad.seed) as cold:
+        set_up(cold.guest, bad, name, kernel)
+        boot_id = cold.guest.run("cat /proc/sys/kernel/random/boot_id").out
+        # The kernel that waits is a stand-in, and the host would boot it.
+        standin = f"vmlinuz-{pair.next.release}"
+        cold.guest.run(f"mv /boot/{standin} /root/; sysctl -q {setting}; sync")
+        start = time.monotonic()
+        cold.guest.run("(sleep 1; cat /proc/softirqs) >/dev/null 2>&1 &")
+        guest = cold.wait_reboot()
+        assert guest.run("cat /proc/sys/kernel/random/boot_id").out != boot_id
+        wait_for_boot_unit(guest)
+        machine = Machine(guest, kernel.build_id)
+        assert (machine.live(), machine.modules()) == ({}, [])
+        assert guest.run("cat /proc/softirqs").out.split()[0] == "CPU0"
+        figure(f"{what} with panic: 1 crash, 2 boots, {time.monotonic() - start:.0f} s to a machine that is up")
+        guest.run(f"mv /root/{standin} /boot/")
+        assert installed(guest, "reconcile").rc == 6
+        require_aftermath(guest, "went down")
+
+
+def test_a_null_dereference_the_machine_survives(
+    running: Guest, bad: BadUpdates, kernel: Kernel, figure: Figure
+) -> None:
     machine = set_up(running, bad, "null", kernel)
     start = time.monotonic()
     assert running.run("cat /proc/softirqs", check=False).rc != 0
@@ -156,10 +199,12 @@ def test_a_null_dereference_the_machine_survives(running: Guest, bad: BadUpdates
     assert (machine.live(), machine.modules()) == ({}, [])
     assert running.run("cat /proc/softirqs").out.split()[0] == "CPU0"
     require_aftermath(running, "NULL pointer dereference")
-    print(f"null dereference: 1 crash of a process, 1 boot, {seconds:.0f} s to quarantine and the old code")
+    figure(f"null dereference: 1 crash of a process, 1 boot, {seconds:.0f} s to quarantine and the old code")
 
 
-def test_a_null_dereference_that_hits_the_agent(running: Guest, bad: BadUpdates, kernel: Kernel) -> None:
+def test_a_null_dereference_that_hits_the_agent(
+    running: Guest, bad: BadUpdates, kernel: Kernel, figure: Figure
+) -> None:
     """Each run of kmend dies in the kernel as soon as it reads /proc/version; the glance comes first."""
     start = time.monotonic()
     machine = put_in(running, "agent", kernel)
@@ -168,4 +213,33 @@ def test_a_null_dereference_that_hits_the_agent(running: Guest, bad: BadUpdates,
     wait_for_plan(running)
     assert (machine.live(), machine.modules()) == ({}, [])
     require_aftermath(running, "NULL pointer dereference")
-    print(f"null dereference in the agent's way: 1 boot, {time.monotonic() - start:.0f} s, packages included")
+    figure(f"null dereference in the agent's way: 1 boot, {time.monotonic() - start:.0f} s, packages included")
+
+
+def test_a_flood_of_warnings(running: Guest, bad: BadUpdates, kernel: Kernel, figure: Figure) -> None:
+    machine = set_up(running, bad, "warn", kernel)
+    start = time.monotonic()
+    running.run("dmesg -n 1; for i in $(seq 200); do cat /proc/softirqs; done >/dev/null", timeout=900)
+    wait_for_event(running, "reverted")
+    wait_for_plan(running)
+    seconds = time.monotonic() - start
+    assert (machine.live(), machine.modules()) == ({}, [])
+    running.run("dmesg -C; cat /proc/softirqs")
+    assert "flood" not in running.run("dmesg").out
+    require_aftermath(running, "show_softirqs")
+    figure(f"200 warnings: no crash, 1 boot, {seconds:.0f} s to quarantine and the old code")
+
+
+def test_a_deadlock_of_a_task(running: Guest, bad: BadUpdates, kernel: Kernel, figure: Figure) -> None:
+    """The task never leaves the new code, so the update can't be taken out: only a reboot helps, and one is planned."""
+    machine = set_up(running, bad, "sleeper", kernel)
+    start = time.monotonic()
+    running.run("sysctl -q kernel.hung_task_timeout_secs=10; setsid cat /proc/softirqs >/dev/null 2>&1 &")
+    wait_for_event(running, "stalled", 900)
+    wait_for_plan(running)
+    seconds = time.monotonic() - start
+    assert machine.live() == {bad.modules["sleeper"]: "live"}
+    require_aftermath(running, "blocked for more than")
+    assert "can't be taken out" in installed(running, "reboot").data["reason"]
+    assert "show_softirqs" in running.run(f"cat {STATE}/postmortem/*").out
+    figure(f"a deadlock of a task: no crash, 1 boot, {seconds:.0f} s to quarantine and a planned reboot")

@@ -12,11 +12,12 @@ from demo.archive import META, SUITE, make_archive, metapackage
 from demo.material import ARCHIVE, build_client, prepare, publish
 from demo.story import Story
 from kernels import KernelPair
+from kmend.journal import CATALOGUE
 from kmend_builder.cli.options import default_cache
 from kmend_builder.prove.base import ColdGuest, GuestBase
 from kmend_builder.prove.guest import Guest
 from kmend_builder.prove.images import seed_image
-from vm.agent_support import far_window, installed, wait_until_live
+from vm.agent_support import Answer, far_window, installed, wait_until_live
 from vm.agent_updates import MODULE_CVE, VMLINUX_CVE, Publisher, kernel_deb
 from vm.conftest import QUIET, AgentSeed
 
@@ -109,9 +110,24 @@ def upgraded(full_base: GuestBase, archives: Path) -> Iterator[Guest]:
         yield guest
 
 
-def full_upgrade(guest: Guest, state: str) -> None:
-    """The publisher's archive moves on; the administrator does what administrators do."""
-    guest.run(f"ln -sfn /seed/{state} {ARCHIVE}; apt-get -q update; apt-get -q -y full-upgrade", timeout=400)
+def full_upgrade(guest: Guest, state: str, program: str = "apt-get") -> str:
+    """The publisher's archive moves on; the administrator does what administrators do. Gives what was printed."""
+    script = f"ln -sfn /seed/{state} {ARCHIVE}; apt-get -q update; {program} -q -y full-upgrade"
+    return guest.run(script, timeout=400).out
+
+
+def require_told(guest: Guest, status: Answer, version: str) -> None:
+    """An ordinary user sees what root sees; the journal has the event by its number; scanners get what is fixed."""
+    ordinary = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "kmend", "--json", "status"]
+    seen = json.loads(guest.run(ordinary, timeout=240, check=False).out)
+    for data in (seen, status.data):
+        data["kernel"].pop("uptime_seconds")
+    assert seen == status.data
+    entries = guest.run(["journalctl", "-q", "-o", "json", f"MESSAGE_ID={CATALOGUE['applied'][0]}"]).out.splitlines()
+    assert [json.loads(entry)["KMEND_VERSION"] for entry in entries] == [version]
+    document = installed(guest, "cves", "--openvex").data
+    states = {item["vulnerability"]["name"]: item["status"] for item in document["statements"]}
+    assert states == {VMLINUX_CVE: "fixed", MODULE_CVE: "under_investigation"}
 
 
 def test_full_coverage_cancels_the_reboot(upgraded: Guest, pair: KernelPair, agent_seed: AgentSeed) -> None:
@@ -120,7 +136,9 @@ def test_full_coverage_cancels_the_reboot(upgraded: Guest, pair: KernelPair, age
     status = installed(guest, "status")
     assert (status.rc, status.data["level"]) == (4, "partial")
     require_planned(guest, pair, 1)
-    full_upgrade(guest, "two")
+    require_told(guest, status, agent_seed.first.manifest.version)
+    said = full_upgrade(guest, "two", "apt")
+    assert [line for line in said.splitlines() if line.startswith("kmend: ") and "kernel CVE" in line]
     wait_until_live(guest, agent_seed.second.manifest.module.name)
     status = installed(guest, "status")
     assert (status.rc, status.data["level"], status.data["reboot"]) == (0, "covered", None)

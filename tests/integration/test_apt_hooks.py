@@ -5,15 +5,16 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
-from integration.aptroot import REPO, AptRoot, index, make_deb, run
+from integration.aptroot import REPO, SUITE, AptRoot, index, make_deb, run
 
 pytestmark = pytest.mark.network
 
 OLD, NEW = "6.1.0-98-test-amd64", "6.1.0-99-test-amd64"
+NEWER = "forky"
 META = "linux-image-test-amd64"
 CALLS = "var/log/kmend-calls"
 # What a kernel's maintainer script does, as far as it concerns us: run the hooks in /etc/kernel.
@@ -56,29 +57,54 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterator[AptRoot]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client as a package."""
+    out = tmp_path_factory.mktemp("dist")
+    run([str(REPO / "packaging/debian/build"), "--out", str(out)], {"SOURCE_DATE_EPOCH": "1790000000"})
+    [deb] = out.glob("*.deb")
+    return deb
+
+
+def prepare(path: Path, archive: Path, client: Path, suite: str = SUITE) -> AptRoot:
     """A machine with kmend and the old kernel, and an archive that has the new one."""
-    root = AptRoot.unpack(tmp_path_factory.mktemp("apt") / "prepared")
-    dist = tmp_path_factory.mktemp("dist")
-    run([str(REPO / "packaging/debian/build"), "--out", str(dist)], {"SOURCE_DATE_EPOCH": "1790000000"})
+    root = AptRoot.unpack(path, suite)
     run(["cp", "-a", str(archive), str(root.path / "srv/archive")])
     root.write("etc/apt/sources.list", "deb [trusted=yes] file:/srv/archive ./\n")
     root.write("etc/apt/apt.conf.d/99test", 'Unattended-Upgrade::Origins-Pattern:: "origin=Testing";\n')
     root.chroot("apt-get", "update", "-q=2")
     root.chroot("apt-get", "install", "-y", "-q=2", f"{META}=6.1.1-1", "bystander=1.0")
-    run(["cp", *map(str, dist.glob("*.deb")), str(root.path / "srv/kmend.deb")])
+    run(["cp", str(client), str(root.path / "srv/kmend.deb")])
     root.chroot("dpkg", "-i", "/srv/kmend.deb")
     root.write("usr/bin/kmend", AGENT, 0o755)
     for name in ("reboot-required", "reboot-required.pkgs"):
         (root.path / "run" / name).unlink(missing_ok=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, archive: Path, client: Path) -> Iterator[AptRoot]:
+    root = prepare(tmp_path_factory.mktemp("apt") / "prepared", archive, client)
+    yield root
+    root.remove()
+
+
+@pytest.fixture(scope="module")
+def prepared_newer(tmp_path_factory: pytest.TempPathFactory, archive: Path, client: Path) -> Iterator[AptRoot]:
+    """The same of a release whose unattended-upgrades (2.11 and newer) takes plugins."""
+    root = prepare(tmp_path_factory.mktemp("apt") / "newer", archive, client, NEWER)
     yield root
     root.remove()
 
 
 @pytest.fixture()
 def root(prepared: AptRoot, tmp_path: Path) -> Iterator[AptRoot]:
-    """A copy of it for one test, with the hooks' stamp set: nothing has changed so far."""
-    copy = prepared.clone(tmp_path / "root")
+    """A copy of it for one test."""
+    yield from copied(prepared, tmp_path / "root")
+
+
+def copied(prepared: AptRoot, path: Path) -> Iterator[AptRoot]:
+    """A copy with the hooks' stamp set: nothing has changed so far."""
+    copy = prepared.clone(path)
     copy.write("run/kmend/stamp", "")
     yield copy
     copy.remove()
@@ -87,6 +113,10 @@ def root(prepared: AptRoot, tmp_path: Path) -> Iterator[AptRoot]:
 @pytest.fixture()
 def systemd(root: AptRoot) -> AptRoot:
     """The copy, with something that looks like systemd."""
+    return with_systemd(root)
+
+
+def with_systemd(root: AptRoot) -> AptRoot:
     (root.path / "run/systemd/system").mkdir(parents=True)
     root.write("usr/bin/systemctl", SYSTEMCTL, 0o755)
     return root
@@ -268,6 +298,8 @@ class TestUnattendedUpgrades:
     CONFIG = 'Unattended-Upgrade::Automatic-Reboot "true";\nUnattended-Upgrade::Automatic-Reboot-Time "02:00";\n'
     SHUTDOWN = '#!/bin/sh\necho "$*" >>/var/log/shutdown-calls\n'
 
+    RUNS: Tuple[str, ...] = ("reconcile",)
+
     def go(self, root: AptRoot, *options: str) -> None:
         root.write("etc/apt/apt.conf.d/99reboot", self.CONFIG)
         root.write("sbin/shutdown", self.SHUTDOWN, 0o755)
@@ -280,7 +312,7 @@ class TestUnattendedUpgrades:
         self.go(systemd)
         assert self.installed(systemd)
         assert len([entry for entry in records(systemd) if entry["package"] == f"linux-image-{NEW}"]) == 1
-        assert systemd.read(CALLS).splitlines() == ["reconcile"]
+        assert tuple(systemd.read(CALLS).splitlines()) == self.RUNS
 
     def test_reboots_when_not_covered(self, systemd: AptRoot) -> None:
         self.go(systemd)
@@ -296,6 +328,31 @@ class TestUnattendedUpgrades:
         self.go(systemd, "--dry-run")
         assert not self.installed(systemd)
         assert queue(systemd) == [] and starts(systemd) == []
+
+
+@pytest.mark.slow
+class TestNewerUnattendedUpgrades(TestUnattendedUpgrades):
+    """All of it with one that takes plugins: ours is found and run."""
+
+    # The hook can't know that a plugin follows. The second run is the one for what the first had no lock for.
+    RUNS = ("reconcile", "reconcile")
+    LOG = "var/log/unattended-upgrades/unattended-upgrades.log"
+
+    @pytest.fixture()
+    def systemd(self, prepared_newer: AptRoot, tmp_path: Path) -> Iterator[AptRoot]:
+        for copy in copied(prepared_newer, tmp_path / "root"):
+            yield with_systemd(copy)
+
+    def test_the_log_has_our_line(self, systemd: AptRoot) -> None:
+        systemd.write("usr/lib/python3/dist-packages/kmend/forecast.py", FORECAST)
+        self.go(systemd)
+        assert "INFO kmend: 2 kernel CVEs will be fixed live" in systemd.read(self.LOG)
+
+    def test_the_log_is_silent_when_nothing_concerns_us(self, systemd: AptRoot) -> None:
+        systemd.write("usr/lib/python3/dist-packages/kmend/forecast.py", FORECAST)
+        systemd.write("etc/apt/preferences.d/held", f"Package: {META}\nPin: version *\nPin-Priority: -1\n")
+        self.go(systemd)
+        assert not self.installed(systemd) and "kmend:" not in systemd.read(self.LOG)
 
 
 # Stands in for the agent's answer; the real one is tested where the machine can be simulated.

@@ -2,8 +2,14 @@
 """The completions are made from the parser, work in their shells, and are in both packages."""
 
 import importlib.util
+import os
+import pty
+import re
+import select
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, List
 
@@ -85,6 +91,55 @@ def test_zsh_asks_for_the_right_things() -> None:
     assert ":mode:(auto manual notify)" not in zsh("rest", "status")
     assert ":path:_files" in zsh("rest", "apply")
     assert any("not\\ live" in line for line in zsh("rest", "cves"))
+
+
+# An interactive shell whose kmend prints its words, each in brackets.
+ZSH_SET_UP = f"PS1=; fpath=({FOLDER} $fpath); autoload -Uz compinit; compinit -u -D; "
+ZSH_SET_UP += 'kmend() { print -r -- "[${(j:][:)@}]" }; print re""ady\n'
+_WAIT = 60.0
+
+
+def typed_in_zsh(line: str) -> str:
+    """The words that kmend gets when that is typed and <Tab> and <Enter> pressed, in a real zsh."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve("/usr/bin/env", ["env", "-i", "PATH=/usr/bin:/bin", "TERM=dumb", "zsh", "-f", "-i"], {})
+    try:
+        os.write(terminal, ZSH_SET_UP.encode())
+        _read_until(terminal, rb"\nready\r")
+        os.write(terminal, line.encode() + b"\t\r")
+        return _read_until(terminal, rb"\n(\[.*\])\r")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.close(terminal)
+        os.waitpid(child, 0)
+
+
+def _read_until(terminal: int, pattern: bytes) -> str:
+    """What the pattern's last group found in what is printed."""
+    out, deadline = b"", time.monotonic() + _WAIT
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.1)[0]:
+            out += os.read(terminal, 1 << 16)
+        if found := re.search(pattern, out):
+            return found.group(found.lastindex or 0).decode()
+    raise AssertionError(f"no {pattern!r} in {out!r}")
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("kmend sta", "[status]"),
+        ("kmend --js", "[--json]"),
+        ("kmend mode not", "[mode][notify]"),
+        ("kmend cves --only not", "[cves][--only][not live]"),
+        ("kmend reboot sch", "[reboot][schedule]"),
+        ("kmend nonsense x", "[nonsense][x]"),
+    ],
+)
+def test_zsh_completes_what_is_typed(line: str, words: str) -> None:
+    assert typed_in_zsh(line) == words
 
 
 @pytest.mark.parametrize("build", ["packaging/debian/build", "packaging/rpm/build"])

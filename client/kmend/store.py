@@ -24,6 +24,7 @@ DIRECTORY = "var/lib/kmend"
 LOCAL = f"{DIRECTORY}/local"
 _HISTORY = "history.jsonl"
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_FRESH = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _MANIFEST = "live-manifest.json"
 _SHUTDOWNS = 20
 _T = TypeVar("_T")
@@ -217,9 +218,13 @@ class Store:
             self._replace(name, text.encode("ascii"))
 
     def _replace(self, name: str, data: bytes) -> None:
-        """Write a file so that after a crash there is the old or the new one, never half of it."""
+        """Write a file so that after a crash there is the old or the new one, never half of it.
+
+        The temporary file has one name: what a power cut leaves behind is overwritten, not collected.
+        """
         self._make_directory()
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.directory)
+        temporary = self.directory / f".{name}.new"
+        descriptor = os.open(temporary, _FRESH, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)

@@ -65,12 +65,29 @@ def test_var_full_when_the_write_ahead_record_is_due(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     world.publish()
+    really = os.open
+
+    def fail(path: Any, *rest: Any, **options: Any) -> int:
+        if str(path).endswith("/.attempt.json.new"):
+            raise OSError(number, os.strerror(number))
+        return really(path, *rest, **options)
+
     with monkeypatch.context() as patch:
-        patch.setattr(tempfile, "mkstemp", _failing(number))
-        with pytest.raises(StoreError):
+        patch.setattr(os, "open", fail)
+        with pytest.raises(StoreError, match="attempt.json"):
             reconcile(world.agent())
     assert world.machine.kernel.images == []
     accepted(world)
+
+
+def test_what_a_power_cut_left_behind_is_overwritten(world: World) -> None:
+    world.publish()
+    directory = world.agent().store.directory
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / ".applied.json.new").write_bytes(b"half a rec" * 1000)
+    accepted(world)
+    assert world.agent().store.applied() is not None
+    assert [path.name for path in directory.iterdir() if path.name.startswith(".")] == []
 
 
 def test_var_full_after_the_load_is_made_up_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,6 +271,7 @@ class KmendCommand(dnf.cli.Command):  # type: ignore[misc] # dnf has no types
     summary = "keep the running kernel patched"
     _VERBS: Dict[str, List[str]] = {
         "status": ["status"], "list": ["list"], "auto": ["mode", "auto"], "manual": ["mode", "manual"],
+        "notify": ["mode", "notify"],
     }  # fmt: skip
 
     @staticmethod
@@ -278,7 +279,7 @@ class KmendCommand(dnf.cli.Command):  # type: ignore[misc] # dnf has no types
         parser.add_argument("action", nargs="?", default="status", choices=list(KmendCommand._VERBS))
 
     def configure(self) -> None:
-        self.cli.demands.root_user = self.opts.action in ("auto", "manual")
+        self.cli.demands.root_user = self._VERBS[self.opts.action][0] == "mode"
 
     def run(self) -> None:
         code: Optional[int] = None

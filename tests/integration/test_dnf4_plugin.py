@@ -280,10 +280,10 @@ def test_an_older_signed_index_is_taken_by_dnf(root: RpmRoot, workshop: Workshop
 
 def test_subcommands_run_kmend(root: RpmRoot) -> None:
     root.write("usr/bin/kmend", KMEND, 0o755)
-    for words in (("status",), ("list",), ("auto",), ("manual",), ()):
+    for words in (("status",), ("list",), ("auto",), ("manual",), ("notify",), ()):
         dnf(root, "kmend", *words)
     calls = root.read("var/log/kmend-calls").splitlines()
-    assert calls == ["status", "list", "mode auto", "mode manual", "status"]
+    assert calls == ["status", "list", "mode auto", "mode manual", "mode notify", "status"]
     root.write("code", "5\n")
     assert dnf(root, "kmend", "status", check=False).returncode == 5
     assert dnf(root, "kmend", "nonsense", check=False).returncode != 0

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from kmend import reboot_fire
+from kmend import reboot_fire, sharedfile
 from kmend.errors import StoreError
 from kmend.reboot_systemd import RebootError, Systemd
 from kmend.reboot_window import Plan, RebootPolicy, check, next_window, plan
@@ -290,10 +290,7 @@ def _forget(root: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        sharedfile.replace(path, text.encode())
     except OSError as error:
         raise StoreError(
             "can't record the reboot", why=f"{error.filename}: {error.strerror}", hint="kmend needs to run as root"

@@ -9,7 +9,6 @@ kept in `SAVED`, and the link is dropped.
 import contextlib
 import gzip
 import io
-import os
 import re
 import subprocess
 import tarfile
@@ -17,6 +16,7 @@ import zlib
 from pathlib import Path
 from typing import Iterator, List, Optional
 
+from kmend import sharedfile
 from kmend.distro.base import PendingKernel
 from kmend.distro.run import environment
 
@@ -116,10 +116,7 @@ def _keep(root: Path, pending: PendingKernel, data: bytes, deb: Path) -> None:
     """Save the changelog and drop the recorder's link. An ordinary user's `kmend status` may not, and need not."""
     target = _saved(root, pending)
     with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
+        sharedfile.replace(target, data)
         if deb.parent == root / DEBS:
             deb.unlink()
 

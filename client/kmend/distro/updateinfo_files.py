@@ -11,12 +11,12 @@ import gzip
 import io
 import json
 import lzma
-import os
 import re
 import zlib
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
+from kmend import sharedfile
 from kmend.distro import updateinfo
 from kmend.distro.base import PackageManagerError, PendingKernel
 from kmend.distro.run import Runner
@@ -146,10 +146,7 @@ def _load(kept: Path, files: List[Path]) -> Optional[Dict[str, str]]:
 def _save(kept: Path, found: Dict[str, str]) -> None:
     """Keep an answer. An ordinary user's `kmend status` may not, and need not."""
     with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(found, sort_keys=True, indent=1), encoding="utf-8")
-        os.replace(temporary, kept)
+        sharedfile.replace(kept, json.dumps(found, sort_keys=True, indent=1).encode())
 
 
 def known(root: Path) -> Tuple[int, int]:

@@ -23,14 +23,10 @@ _ENDS = 100
 
 
 def read(stream: IO[bytes], wanted: Callable[[str], bool], limit: int, total: int) -> Dict[str, bytes]:
-    """The regular files for whose names, without "./" and "/" in front, `wanted` says so.
-
-    Args:
-        limit: how many bytes of files are kept at most.
-        total: how many bytes the archive may have.
+    """The regular files for whose names, without "./" and "/" in front, `wanted` says so: cpio.read() for tar.
 
     Raises:
-        ArchiveError: see there. Two files of one name count as damage.
+        ArchiveError: as cpio.read() does.
     """
     try:
         with tarfile.open(fileobj=_Counted(stream, total), mode="r|", tarinfo=_Header) as archive:  # type: ignore[call-overload]

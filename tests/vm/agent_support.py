@@ -202,6 +202,12 @@ def wait_for_boot_unit(guest: Guest) -> None:
     guest.run(wait, timeout=180)
 
 
+def wait_until_idle(guest: Guest) -> None:
+    """Until the agent is not at work, and no note asks for another run: what it finds next is new."""
+    busy = "systemctl is-active kmend-reconcile.service | grep -q activating || ls /run/kmend/queue | grep -q ."
+    guest.run(f"while {busy}; do sleep 1; done", timeout=600)
+
+
 def wait_until_live(guest: Guest, module: str = "kmend_*", seconds: float = 180) -> None:
     """Until that live patch is the only one of ours, out of transition, and no unit of the agent is at work.
 

@@ -15,7 +15,7 @@ from demo.story import DnfStory
 from kernels import KernelPair
 from kmend_builder.prove.base import GuestBase
 from kmend_builder.prove.guest import Guest
-from vm.agent_support import far_window, installed
+from vm.agent_support import far_window, installed, wait_until_idle
 
 pytestmark = pytest.mark.slow
 # Debian packs dnf-automatic without its command.
@@ -87,7 +87,7 @@ def test_the_story_of_the_demo(story: DnfStory, pair: KernelPair) -> None:
 def test_without_an_update_a_reboot_is_planned_and_an_update_goes_live_later(story: DnfStory, pair: KernelPair) -> None:
     guest = story.guest
     guest.run("dnf -q -y --refresh upgrade", timeout=600)
-    guest.run("systemctl start kmend-reconcile.service", timeout=300)
+    wait_until_idle(guest)
     status = installed(guest, "status")
     assert (status.rc, status.data["level"]) == (5, "uncovered")
     planned = installed(guest, "reboot").data

@@ -97,3 +97,32 @@ def test_a_crash_before_it_is_confirmed_ends_in_quarantine(
     [file] = guest.run("ls /var/lib/kmend/postmortem").out.split()
     assert "-quarantined-" in file
     assert installed(guest, "status").rc == 6
+
+
+#: Boots for repair -> what asks for one, the target it ends in, and what ends it. Nothing follows an offline update
+#: here: what would clean up after it and reboot is masked.
+FOR_REPAIR = {
+    "rescue mode": ("systemctl set-default rescue.target", "rescue.target", "rm /etc/systemd/system/default.target"),
+    "an offline update": (
+        "systemctl mask system-update-cleanup.service; ln -s /var/lib/nothing /system-update",
+        "system-update.target",
+        "rm /system-update",
+    ),
+}
+
+
+@pytest.mark.parametrize("boot", FOR_REPAIR)
+def test_nothing_goes_live_in_a_boot_for_repair(
+    cold: ColdGuest, kernel: Kernel, agent_seed: AgentSeed, boot: str
+) -> None:
+    ask, target, end = FOR_REPAIR[boot]
+    cold.guest.run(f"{ask} 2>&1")
+    guest = cold.reboot()
+    assert guest.run(["systemctl", "is-active", target]).out.strip() == "active"
+    assert guest.run(["systemctl", "is-active", "kmend-boot.service"], check=False).out.strip() == "inactive"
+    machine = Machine(guest, kernel.build_id)
+    machine.require_untouched()
+    guest.run(end)
+    guest = cold.reboot()
+    wait_until_live(guest)
+    assert Machine(guest, kernel.build_id).live() == {agent_seed.first.manifest.module.name: "live"}

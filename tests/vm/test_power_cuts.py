@@ -24,8 +24,8 @@ from vm.powercut import After, Case, booted, cut_after, journaled, look, require
 pytestmark = pytest.mark.slow
 # Where pytest itself runs tests side by side, one each.
 _WORKERS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
-# Of long rows of steps, most of which write the same file in other words, as many as this, evenly spaced.
-_AT_MOST = int(os.environ.get("KMEND_CUTS", "32"))
+# Of long rows of steps, most of which write the same file in other words, as many as this, evenly spaced: 202 in all.
+_AT_MOST = int(os.environ.get("KMEND_CUTS", "28"))
 
 
 @pytest.fixture(scope="module")

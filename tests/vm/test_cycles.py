@@ -46,9 +46,11 @@ def update(name):
 for number in range(rounds):
     apply.apply(machine, update("first"))
     apply.apply(machine, update("second"))
-    assert [patch.name for patch in machine.patches.all()] == [machine.store.applied().module]
+    names = [patch.name for patch in machine.patches.all()]
+    assert names == [machine.store.applied().module], (number, names)
     revert.revert(machine)
-    assert not machine.patches.all() and not machine.patches.idle_modules()
+    left = machine.patches.all(), machine.patches.idle_modules()
+    assert not any(left), (number, left)
 print(json.dumps([finding.text for finding in machine.log.since(before, "kmend_").findings]))
 """
 # Forks, files and packets, on both CPUs; sfq is one of the two functions that are redirected.

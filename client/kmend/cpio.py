@@ -10,6 +10,7 @@ import re
 import stat
 from typing import IO, Callable, Dict, Iterator
 
+from kmend.archive import Keeper, plain
 from kmend.errors import ArchiveError
 
 _HEADER = 110
@@ -42,20 +43,14 @@ def read(stream: IO[bytes], wanted: Callable[[str], bool], limit: int, total: in
         ArchiveError: see there. Two files of one name count as damage.
     """
     source = _Source(stream, total)
-    found: Dict[str, bytes] = {}
-    left = limit
+    keeper = Keeper(wanted, limit)
     for entry in _entries(source):
-        if not stat.S_ISREG(entry.mode) or not wanted(entry.name):
-            source.skip(entry.size)
-        elif entry.size > left:
-            raise ArchiveError("the archive is too large", why=f"{entry.name!r:.200} has {entry.size} bytes")
-        elif entry.name in found:
-            raise ArchiveError("the archive is damaged", why=f"{entry.name!r:.200} is in it twice")
+        if stat.S_ISREG(entry.mode) and keeper.wants(entry.name, entry.size):
+            keeper.files[entry.name] = source.take(entry.size)
         else:
-            found[entry.name] = source.take(entry.size)
-            left -= entry.size
+            source.skip(entry.size)
         source.align()
-    return found
+    return keeper.files
 
 
 class _Source:
@@ -107,4 +102,4 @@ def _header(source: _Source) -> _Entry:
     if raw.find(b"\0") != length - 1:
         raise ArchiveError("the archive is damaged", why="a name does not end where it should")
     name = raw[:-1].decode("utf-8", "surrogateescape")
-    return _Entry(name[2:] if name.startswith("./") else name.lstrip("/"), mode, size)
+    return _Entry(plain(name), mode, size)

@@ -8,6 +8,7 @@ reads from a stream.
 import tarfile
 from typing import IO, Callable, Dict, Union
 
+from kmend.archive import Keeper, plain
 from kmend.errors import ArchiveError
 
 _DATA = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -30,26 +31,19 @@ def read(stream: IO[bytes], wanted: Callable[[str], bool], limit: int, total: in
     """
     try:
         with tarfile.open(fileobj=_Counted(stream, total), mode="r|", tarinfo=_Header) as archive:  # type: ignore[call-overload]
-            return _files(archive, wanted, limit)
+            return _files(archive, Keeper(wanted, limit))
     except (tarfile.TarError, ValueError, EOFError, RecursionError) as error:
         raise ArchiveError("the archive is damaged", why=str(error)[:200] or type(error).__name__) from error
 
 
-def _files(archive: tarfile.TarFile, wanted: Callable[[str], bool], limit: int) -> Dict[str, bytes]:
-    found: Dict[str, bytes] = {}
+def _files(archive: tarfile.TarFile, keeper: Keeper) -> Dict[str, bytes]:
     for number, member in enumerate(archive):
         if number >= _MAX_FILES:
             raise ArchiveError("the archive is too large", why=f"it has more than {_MAX_FILES} files")
-        name = member.name[2:] if member.name.startswith("./") else member.name.lstrip("/")
-        if member.type not in _DATA or not wanted(name):
-            continue
-        if member.size > limit:
-            raise ArchiveError("the archive is too large", why=f"{name!r:.200} has {member.size} bytes")
-        if name in found:
-            raise ArchiveError("the archive is damaged", why=f"{name!r:.200} is in it twice")
-        found[name] = _data(archive, member)
-        limit -= member.size
-    return found
+        name = plain(member.name)
+        if member.type in _DATA and keeper.wants(name, member.size):
+            keeper.files[name] = _data(archive, member)
+    return keeper.files
 
 
 def _data(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -81,7 +81,9 @@ def test_a_slow_command_is_a_timeout_and_the_guest_goes_on(guest: Guest) -> None
     with pytest.raises(GuestTimeout, match="longer than 1 s: sleep 1000"):
         guest.run("sleep 1000", timeout=1)
     assert time.monotonic() - start < 15
-    assert "sleep" not in guest.run("cat /proc/[0-9]*/comm").out
+    # A kernel thread may end between the shell's list and cat: what cat says of that one is no matter.
+    names = guest.run("cat /proc/[0-9]*/comm 2>/dev/null; true").out.split()
+    assert "kthreadd" in names and "sleep" not in names
     assert guest.run("echo still here", timeout=30).out == "still here\n"
 
 

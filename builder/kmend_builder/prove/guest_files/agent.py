@@ -8,6 +8,7 @@ Once at start: {"hello": boot id}.
 """
 
 import base64
+import contextlib
 import glob
 import json
 import os
@@ -57,9 +58,16 @@ def execute(request: Dict[str, Any]) -> Dict[str, Any]:
         try:
             status = child.wait(request["timeout"])
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+            kill(child)
             status = None
         return {"rc": status, "out": read(out), "err": read(err), "seconds": time.monotonic() - start}
+
+
+def kill(child: "subprocess.Popen[bytes]") -> None:
+    """End the command and all it started. A task that sleeps uninterruptibly must not hold the reply up either."""
+    os.killpg(child.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(5)
 
 
 def read(file: BinaryIO) -> str:

@@ -178,7 +178,7 @@ def test_without_systemd_the_agent_runs_detached(root: AptRoot) -> None:
     script = f"""
     apt-get -y -q=2 dist-upgrade
     echo apt done >>/{CALLS}
-    timeout 20 sh -c 'until grep -q reconcile /{CALLS}; do sleep 0.1; done'
+    timeout 60 sh -c 'until grep -q reconcile /{CALLS}; do sleep 0.1; done'
     """
     root.machine("sh", "-c", script)
     assert root.read(CALLS).splitlines() == ["apt done", "reconcile"]

@@ -267,10 +267,11 @@ def test_an_update_that_needs_more(root: RpmRoot, workshop: Workshop) -> None:
 def test_another_package_manager_at_work(root: RpmRoot) -> None:
     """dnf 4 leaves its process id in a file; libdnf5 and rpm hold a lock. The agent waits, then comes again."""
     lock = "import fcntl, sys, time\nkept = [open(name, 'a') for name in sys.argv[1:]]\n"
-    lock += "for file in kept:\n    fcntl.lockf(file, fcntl.LOCK_EX)\n"
+    lock += "for file in kept:\n    fcntl.lockf(file, fcntl.LOCK_EX)\nopen('/held', 'w').close()\n"
     files = "/var/lib/dnf/system-repo.lock /var/lib/rpm/.rpm.lock"
     pids = "for f in /var/lib/dnf/rpmdb_lock.pid /var/cache/dnf/metadata_lock.pid; do echo $! >$f; done"
-    holder = f'mkdir -p /var/lib/dnf /var/cache/dnf; python3 -c "$1" {files} & {pids}; sleep 1; '
+    holder = f'mkdir -p /var/lib/dnf /var/cache/dnf; python3 -c "$1" {files} & {pids}; '
+    holder += "for _ in $(seq 300); do test -e /held && break; sleep 0.1; done; "
     asking = '/usr/bin/python3 -I -c "$2" "$3" subscribe; kill $!'
     argv = ["sh", "-c", holder + asking, "sh", f"{lock}time.sleep(60)\n", ASK, HOST]
     assert json.loads(root.machine(*argv).stdout)[1][0] == "LockedError"

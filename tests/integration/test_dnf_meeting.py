@@ -26,7 +26,7 @@ KEY = "etc/pki/rpm-gpg/RPM-GPG-KEY-kmend"
 MEETING = """
 mkfifo /question; exec 9<>/question
 DNF upgrade <&9 >/upgrade 2>&1 & other=$!
-for _ in $(seq 100); do grep -q y/N /upgrade && break; sleep 0.2; done
+for _ in $(seq 300); do grep -q y/N /upgrade && break; sleep 0.2; done
 grep -q y/N /upgrade || { cat /upgrade; exit 9; }
 /usr/bin/python3 -I -c "$1" RELEASE PATIENCE
 echo ANSWER >&9

@@ -94,6 +94,17 @@ def test_shipped_code_is_patched_on_every_machine(stock: Guest, first: Subject, 
 
 
 @pytest.mark.slow
+def test_a_cpu_runs_what_another_has_rewritten(stock: Guest) -> None:
+    """Of the emulator, not of ours: one that runs old code makes every proof worthless (docs/adr/0018)."""
+    key = "/proc/sys/kernel/sched_schedstats"  # a static key in the paths that all CPUs take most
+    busy = "(while :; do /bin/true; done) >/dev/null 2>&1 &\n" * 2
+    switch = f"for i in $(seq 200); do echo 1 >{key} && echo 0 >{key} || exit; done; echo done; kill 0"
+    assert stock.run(["sh", "-c", busy + switch], check=False, timeout=240).out == "done\n"
+    log = stock.run(["dmesg"]).out
+    assert "BUG:" not in log and "stall" not in log
+
+
+@pytest.mark.slow
 def test_every_function_in_memory_is_as_its_sites_say(stock: Guest, kernel: Kernel) -> None:
     """All of the kernel's text, not only what is patched: nothing is rewritten where no table says so."""
     stock.put(DUMP.encode(), "/run/dump.py")

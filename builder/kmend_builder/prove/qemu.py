@@ -92,8 +92,9 @@ def _binary() -> str:
 def _accel(machine: Machine) -> str:
     if machine.accel != "tcg":
         return machine.accel
-    # Counting instructions needs all vCPUs in one thread.
-    return f"tcg,thread={'single' if machine.icount else 'multi'}"
+    # With a thread for each, one vCPU may go on running code that another has rewritten: docs/adr/0018. Counting
+    # instructions needs a single one as well.
+    return "tcg,thread=single"
 
 
 def _memory(memory: Memory) -> list[str]:

@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON := .venv/bin/python
 # Files of tests side by side; a guest takes a core and a gigabyte.
 WORKERS ?= 2
-PYTEST := PYTHONPATH=client:builder:tests:. $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := PYTHONPATH=client:builder:tests:. $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 .PHONY: help setup demo demo-dnf test test-all check bench deb rpm clean
 
 help: ## list the targets

@@ -16,7 +16,7 @@ from support.figures import Figure
 from vm.agent_support import PATCHES, PYTHON, Machine
 from vm.conftest import AgentSeed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 # Of three transitions each. Seven seconds on two cores under TCG, so a thousand rounds are hours.
 ROUNDS = int(os.environ.get("KMEND_CYCLES", "334"))
 _CHUNK = 25

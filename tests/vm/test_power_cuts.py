@@ -21,7 +21,7 @@ from vm.agent_support import Machine as AgentMachine
 from vm.conftest import AgentSeed
 from vm.powercut import After, Case, booted, cut_after, journaled, look, require_sane
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 # Where pytest itself runs tests side by side, one each.
 _WORKERS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 # Of long rows of steps, most of which write the same file in other words, as many as this, evenly spaced: 202 in all.

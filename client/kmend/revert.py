@@ -6,6 +6,7 @@ from typing import Tuple
 
 from kmend import transition
 from kmend.agent import Agent
+from kmend.apply import remove_replaced
 from kmend.errors import KernelError, UsageError
 from kmend.plan import State
 from kmend.survey import live_manifest, look, offers
@@ -37,6 +38,7 @@ def revert(agent: Agent) -> str:
     except KernelError:
         agent.store.set_choices(old)
         raise
+    remove_replaced(agent)
     agent.store.set_applied(None)
     agent.store.set_attempt(None)
     agent.record("reverted", version, serial, build_id=build_id, why="by the administrator")

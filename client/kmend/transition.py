@@ -16,7 +16,8 @@ _POLL = 0.1
 _POLL_MAX = 1.0
 # Unpatching waits for the same kind of tasks; the kernel wakes sleepers every 15 s, so this is four attempts.
 REVERSE_TIMEOUT = 60.0
-_UNLOAD_TRIES = 20
+# A kernel worker drops the reference; on a machine under load that was seen to take more than two seconds.
+_UNLOAD_TRIES = 50
 HINT_REVERSED = "the old state is back; kmend tries again later, or plans a reboot"
 HINT_STUCK = "the kernel goes on by itself; see `kmend blocking`, then end the named tasks or reboot"
 

@@ -131,7 +131,7 @@ class Machine(System):
 
 class Kernel:
     """Loads and unloads modules, runs transitions. `stuck` holds the tasks that do not switch, by direction; `refusal`
-    is what the log says when it refuses a module."""
+    is what the log says when it refuses a module; `held` has the modules to which the kernel keeps a reference."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -140,6 +140,7 @@ class Kernel:
         self.stuck: Dict[bool, Set[int]] = {True: set(), False: set()}
         self.says: List[str] = []
         self.refusal: List[str] = []
+        self.held: Set[str] = set()
         self.delay = 0.5
         self._due: Dict[str, float] = {}
 
@@ -174,7 +175,7 @@ class Kernel:
 
     def unload(self, name: str) -> None:
         """delete_module(2)."""
-        if self._machine.path(f"{LIVEPATCH}/{name}").exists():
+        if self._machine.path(f"{LIVEPATCH}/{name}").exists() or name in self.held:
             raise OSError(errno.EWOULDBLOCK, "in use")
         if not self._loaded(name):
             raise OSError(errno.ENOENT, "no such module")

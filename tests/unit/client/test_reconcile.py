@@ -90,6 +90,19 @@ def test_second_version_replaces_the_first_in_one_transition(world: World) -> No
     assert len(kernel.images) == 2
 
 
+def test_revert_removes_what_was_still_held_when_it_was_replaced(world: World) -> None:
+    first, kernel = world.publish(1), world.machine.kernel
+    reconcile(world.agent())
+    world.publish(2)
+    kernel.held.add(first.module.name)
+    reconcile(world.agent())
+    left = world.machine.path(f"sys/module/{first.module.name}")
+    assert left.exists()
+    kernel.held.clear()
+    revert(world.agent())
+    assert world.live() == [] and not left.exists()
+
+
 def test_reboot_fix_is_partial(world: World) -> None:
     world.publish(fixes=(*updates.fixes(), updates.REBOOT_FIX))
     world.distro.cves = {**(world.distro.cves or {}), updates.REBOOT_CVE: "layout"}

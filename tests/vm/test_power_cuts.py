@@ -120,7 +120,7 @@ class Bench:
         def off(disk: Path, place: int) -> None:
             cut_after(base, disk, 1.1 * seconds * place / _AT_MOST, prepare, command)
 
-        found = self._each(range(1, _AT_MOST + 1), off, check, f"dpkg --configure -a; {command}")
+        found = self._each(range(1, _AT_MOST + 1), off, check, f"dpkg --force-depends --configure -a; {command}")
         self.figure(f"{command}: {seconds:.1f} s, {_AT_MOST} power cuts: {found}")
         return found
 

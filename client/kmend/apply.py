@@ -133,10 +133,7 @@ def settle(agent: Agent, found: Manifest, attempt: Attempt) -> Applied:
 def remove_replaced(agent: Agent) -> None:
     """Unload modules of ours that a newer one has replaced; one that is still in use is left for the next run."""
     for name in agent.patches.idle_modules():
-        try:
-            transition.unload(agent.system, agent.patches, name)
-        except KernelError as error:
-            agent.say(f"{error}")
+        transition.unload(agent.system, agent.patches, name)
 
 
 def blamed(agent: Agent, attempt: Attempt, why: str) -> KernelError:

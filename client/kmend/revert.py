@@ -6,7 +6,6 @@ from typing import Tuple
 
 from kmend import transition
 from kmend.agent import Agent
-from kmend.apply import remove_replaced
 from kmend.errors import KernelError, UsageError
 from kmend.plan import State
 from kmend.survey import live_manifest, look, offers
@@ -38,10 +37,11 @@ def revert(agent: Agent) -> str:
     except KernelError:
         agent.store.set_choices(old)
         raise
-    remove_replaced(agent)
     agent.store.set_applied(None)
     agent.store.set_attempt(None)
     agent.record("reverted", version, serial, build_id=build_id, why="by the administrator")
+    for name in state.idle_modules:  # still held when they were replaced; nothing that is recorded waits for them
+        transition.unload(agent.system, agent.patches, name)
     return version
 
 

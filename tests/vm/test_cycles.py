@@ -17,7 +17,7 @@ from vm.agent_support import PATCHES, PYTHON, Machine
 from vm.conftest import AgentSeed
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-# Of three transitions each. Seven seconds on two cores under TCG, so a thousand rounds are hours.
+# Of three transitions each. Fourteen seconds under TCG, so a thousand rounds are hours.
 ROUNDS = int(os.environ.get("KMEND_CYCLES", "334"))
 _CHUNK = 25
 # After this many rounds caches are full and every slab in use has been made.

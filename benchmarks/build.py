@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From a patch to a signed package, against the time the compiler alone takes for the same translation units.
 
-The compiler's time is that of gcc for every unit twice (orig and patched) and for the glue of the module. "first"
-builds the orig objects too, "again" finds them beside the kernel as every later build for that kernel does.
+The compiler's time is that of gcc for every unit twice (orig and patched) and for the glue of the module. "first" is
+a prepared kernel's first build of all: it makes the orig objects and has Kbuild link. "next" finds the commands Kbuild
+links with, as every later build for that kernel does, "again" the orig objects as well.
 """
 
 import itertools
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import measure
@@ -22,6 +24,7 @@ from kmend_builder.kernel.acquire import acquire
 from kmend_builder.kernel.kbuild import kbuild_map
 from kmend_builder.kernel.model import Kernel
 from kmend_builder.kernel.source import fetch_source
+from kmend_builder.livepatch.kbuild_link import KEPT
 from kmend_builder.progress import make_progress
 from kmend_builder.publish.keys import create_key
 
@@ -37,7 +40,7 @@ def main(pair: KernelPair) -> None:
     with tempfile.TemporaryDirectory(prefix="kmend-bench-") as directory:
         scratch = Path(directory)
         create_key("kmend benchmark", "bench@localhost", home=scratch / "keys", bits=2048)
-        print(f"{'fix':16} {'gcc':>6} {'first':>7} {'ratio':>6} {'again':>7} {'ratio':>6}")
+        print(f"{'fix':16} {'gcc':>6}" + "".join(f" {name:>7} {'ratio':>6}" for name in ("first", "next", "again")))
         for spec in load_fix_list(_ROOT / "demo" / "fixes.toml"):
             if spec.id in _FIXES:
                 patch = scratch / f"{spec.id}.patch"
@@ -61,19 +64,20 @@ def _measure(kernel: Kernel, patch: Path, scratch: Path) -> None:
     out = scratch / "out"
     argv = [str(_ROOT / "bin" / "kmend-build"), "run", str(patch), "--kernel", kernel.release, "--out", str(out)]
     argv += ["--home", str(scratch / "keys"), "--quiet"]
+    (kernel.cache_dir / KEPT).unlink(missing_ok=True)
     units = _units(argv, out)
     compiler = _compiler_seconds(kernel, units, out, scratch)
-    for name in units:
-        (kernel.cache_dir / "units" / name).unlink()
-        (kernel.build / name).unlink(missing_ok=True)
-    shutil.rmtree(out)
-    first = measure.run(argv).wall
-    again = measure.median(3, lambda: _fresh(argv, out)).wall
-    ratios = f"{first:6.1f}s {first / compiler:6.2f} {again:6.1f}s {again / compiler:6.2f}"
-    print(f"{patch.stem:16} {compiler:5.1f}s {ratios}")
+    walls = []
+    for gone in ([*units, KEPT], units, []):
+        walls.append(measure.median(3, lambda gone=gone: _without(gone, kernel, argv, out)).wall)  # type: ignore[misc]
+    print(f"{patch.stem:16} {compiler:5.1f}s" + "".join(f" {wall:6.1f}s {wall / compiler:6.2f}" for wall in walls))
 
 
-def _fresh(argv: list[str], out: Path) -> measure.Cost:
+def _without(gone: Sequence[str], kernel: Kernel, argv: Sequence[str], out: Path) -> measure.Cost:
+    """A run without some of what is kept beside the kernel, and with nothing from an earlier run."""
+    for name in gone:
+        for folder in (kernel.cache_dir, kernel.cache_dir / "units", kernel.build):
+            (folder / name).unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     return measure.run(argv)
 

@@ -29,13 +29,13 @@ from kmend_builder.errors import BuildError, Refused
 from kmend_builder.kernel import objtool, store, tool, toolchain
 from kmend_builder.kernel.kbuild import KbuildMap
 from kmend_builder.kernel.model import Kernel
+from kmend_builder.kernel.savedcmd import saved_command
 
 CFLAGS = "-ffunction-sections -fdata-sections"
 DEBUG_CFLAGS = "-gbtf"
 # gcc's driver says so of a cc1 that the kernel killed, for want of memory for instance.
 _CRASHED = re.compile(r"internal compiler error|signal terminated program")
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_SAVED = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 
 
 class Compiler:
@@ -96,7 +96,7 @@ class Compiler:
 
     def _kept(self, name: str) -> bool:
         text = _text(self.units / f"{name}.cmd")
-        if not _whole(self.units / name) or not _SAVED.search(text):
+        if not _whole(self.units / name) or not saved_command(text):
             return False
         target = self._target(name)  # an older builder made it under another name, and so with other options
         return target == name or f"cmd_{target} :=" in text
@@ -144,13 +144,12 @@ class Compiler:
             return constants.values(target.read_text())
 
     def _commands(self, kept: Path, name: str, tree: Path, target: Path) -> list[list[str]]:
-        text = _text(kept)
-        saved = _SAVED.search(text)
+        saved = saved_command(_text(kept))
         if saved is None:
             raise BuildError(
                 f"no command line kept for {name}", hint="remove the kernel from the cache and build again"
             )
-        line = self._moved(saved.group(1), name, tree)
+        line = self._moved(saved, name, tree)
         words = shlex.shlex(line, posix=True, punctuation_chars=";&|")
         words.whitespace_split = True
         commands: list[list[str]] = [[]]

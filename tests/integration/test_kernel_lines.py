@@ -15,6 +15,7 @@ from kmend_builder.kernel.acquire import acquire
 from kmend_builder.kernel.kallsyms import kernel_symbols
 from kmend_builder.kernel.kbuild import kbuild_map
 from kmend_builder.kernel.model import Kernel
+from kmend_builder.livepatch.kbuild_link import KEPT
 from kmend_builder.progress import SilentProgress
 from support import fixes
 from support.buildcli import BuildCli
@@ -51,6 +52,22 @@ def test_a_sample_of_its_units_is_what_is_shipped(line_cli: BuildCli) -> None:
     assert not value["failed"]
     assert set(value["causes"]) <= {"overridden", "not_linked", "discarded", "ambiguous"}, value["exceptions"]
     assert value["functions"]["identical"] > 0.99 * value["functions"]["shipped"] > 0
+
+
+def test_commands_that_were_kept_link_what_kbuild_links(
+    line_cli: BuildCli, line_kernel: Kernel, tmp_path: Path
+) -> None:
+    patch = tmp_path / "fix.patch"
+    patch.write_text(patch_text(line_kernel.source, fixes.CMDLINE))
+    (line_kernel.cache_dir / KEPT).unlink(missing_ok=True)
+    modules, by_kbuild = [], []
+    for name in ("one", "two"):
+        done = line_cli.run(tmp_path / name, patch)
+        assert done.code == 0, done.stderr
+        modules.append(Path(done.value["module"]).read_bytes())
+        by_kbuild.append((done.out / "7-module/kbuild/.modules.order.cmd").exists())
+    assert by_kbuild == [True, False]
+    assert modules[0] == modules[1]
 
 
 @pytest.mark.vm

@@ -12,6 +12,7 @@ import pytest
 
 from integration.conftest import MakePatch
 from kmend_builder.kernel.model import Kernel
+from kmend_builder.livepatch.kbuild_link import KEPT
 from support import fixes
 from support.buildcli import BuildCli, must_fail
 
@@ -76,6 +77,23 @@ def test_no_room_for_the_work_directory(cli: BuildCli, make_patch: MakePatch, tm
     disk = tmp_path / "disk"
     done = cli.run(disk / "out", make_patch(fixes.CMDLINE), wrapper=on_small_disk(disk, kilobytes))
     must_fail(done, 1, "the disk is full", "hint: ")
+
+
+@needs_root
+@pytest.mark.parametrize("known", [True, False], ids=["commands", "kbuild"])
+@pytest.mark.parametrize("kilobytes", [300, 340, 400, 460])
+def test_no_room_to_link(
+    cli: BuildCli, build_kernel: Kernel, make_patch: MakePatch, tmp_path: Path, kilobytes: int, known: bool
+) -> None:
+    """Of the programs that link, only some have words for it, and some leave half a file and end with 0."""
+    patch, kept = make_patch(fixes.CMDLINE), build_kernel.cache_dir / KEPT
+    if not known:
+        kept.unlink(missing_ok=True)
+    elif not kept.exists():
+        assert cli.run(tmp_path / "warm", patch).code == 0
+    disk = tmp_path / "disk"
+    done = cli.run(disk / "out", patch, wrapper=on_small_disk(disk, kilobytes))
+    must_fail(done, 1, "7-module", "the disk is full", "hint: ")
 
 
 @needs_root

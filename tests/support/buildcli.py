@@ -46,7 +46,7 @@ def must_fail(done: Done, code: int, *words: str) -> None:
     assert (done.code, done.stdout) == (code, ""), done
     assert "Traceback" not in done.stderr, done.stderr
     for word in words:
-        assert word in done.stderr
+        assert word in done.stderr, done.stderr
 
 
 class BuildCli:

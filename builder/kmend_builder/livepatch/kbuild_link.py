@@ -8,6 +8,7 @@ there, don't fit or fail: it is what says what is wrong.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -38,6 +39,7 @@ _TARGETS = (
 _OPTIONAL = frozenset({".module-common.o"})
 # The commands are text for a shell: no directory may mean anything to it, or to awk and sed inside.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+,:~-]+")
+_LITTLE = 1 << 20  # bytes free, too few for what a link leaves
 
 
 def link_module(kernel: Kernel, build: Path, name: str) -> None:
@@ -46,6 +48,7 @@ def link_module(kernel: Kernel, build: Path, name: str) -> None:
     Undefined livepatch symbols are expected, so modpost only warns; the caller checks what is left.
 
     Raises:
+        DiskFull: there was no room for it.
         BuildError: it does not link.
     """
     # modpost looks for the versions of exported symbols in each object's command file; a shipped object has none
@@ -72,6 +75,7 @@ def _run_kept(kernel: Kernel, argv: Sequence[str], build: Path, name: str) -> bo
     (build / f".{_OURS}.cmd").touch()  # for modpost; it exports nothing
     script = "\n".join(command.replace(_BUILD, str(build)).replace(_NAME, name) for command in commands)
     done = _run(kernel, ["sh", "-ec", script], kernel.build)
+    _must_have_room(done, build)
     return done.returncode == 0 and (build / f"{name}.ko").is_file()
 
 
@@ -105,12 +109,23 @@ def _general(words: Sequence[str], build: Path, name: str) -> list[str]:
 
 def _run_make(kernel: Kernel, argv: Sequence[str], build: Path) -> None:
     done = _run(kernel, argv, build)
-    if tool.NO_SPACE in done.stdout + done.stderr:
-        raise tool.disk_full("can't link the live patch")
+    _must_have_room(done, build)
     if done.returncode:
         raise BuildError(
             "the live patch does not link", why=done.stderr.strip()[-1500:], hint=f"run it yourself: {shlex.join(argv)}"
         )
+
+
+def _must_have_room(done: "subprocess.CompletedProcess[str]", build: Path) -> None:
+    """Of the programs that link, some have no words for a full disk, and ld may leave half a module and be content.
+
+    Raises:
+        DiskFull: there was no room, or so little is left that there may have been none.
+    """
+    room = os.statvfs(build)
+    little = room.f_blocks > 0 and room.f_bavail * room.f_frsize < _LITTLE
+    if little or (done.returncode and tool.NO_SPACE in done.stdout + done.stderr):
+        raise tool.disk_full("can't link the live patch")
 
 
 def _run(kernel: Kernel, argv: Sequence[str], cwd: Path) -> "subprocess.CompletedProcess[str]":

@@ -23,6 +23,7 @@ from kmend_builder.compile import Compiler
 from kmend_builder.kernel.acquire import acquire
 from kmend_builder.kernel.kbuild import kbuild_map
 from kmend_builder.kernel.model import Kernel
+from kmend_builder.kernel.savedcmd import saved_command
 from kmend_builder.kernel.source import fetch_source
 from kmend_builder.livepatch.kbuild_link import KEPT
 from kmend_builder.progress import make_progress
@@ -64,7 +65,7 @@ def _measure(kernel: Kernel, patch: Path, scratch: Path) -> None:
     out = scratch / "out"
     argv = [str(_ROOT / "bin" / "kmend-build"), "run", str(patch), "--kernel", kernel.release, "--out", str(out)]
     argv += ["--home", str(scratch / "keys"), "--quiet"]
-    (kernel.cache_dir / KEPT).unlink(missing_ok=True)
+    (kernel.cache_dir / KEPT).unlink(missing_ok=True)  # only Kbuild leaves the glue's command, which is timed
     units = _units(argv, out)
     compiler = _compiler_seconds(kernel, units, out, scratch)
     walls = []
@@ -98,6 +99,7 @@ def _compiler_seconds(kernel: Kernel, units: list[str], out: Path, scratch: Path
             command = compiler.command(name, tree, target)[0]
             total += measure.median(3, lambda command=command: measure.run(command, cwd=kernel.build)).wall  # type: ignore[misc]
     glue = out / "7-module" / "kbuild"
-    saved = next(line for line in (glue / ".glue.o.cmd").read_text().splitlines() if ":= gcc" in line)
-    words = saved.split(":= ", 1)[1].split(" ; ", 1)[0]
+    saved = saved_command((glue / ".glue.o.cmd").read_text())
+    assert saved is not None
+    words = saved.split(" ; ", 1)[0]
     return total + measure.median(3, lambda: measure.run(["sh", "-c", words], cwd=kernel.build)).wall

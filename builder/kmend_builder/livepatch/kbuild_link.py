@@ -90,16 +90,13 @@ def _kept(kernel: Kernel, argv: Sequence[str], build: Path, name: str) -> list[s
 
 
 def _keep(kernel: Kernel, argv: Sequence[str], build: Path, name: str) -> None:
-    made = {path.name.removesuffix(".cmd")[1:] for path in build.glob(".*.cmd")} - {_SHIPPED}
-    wanted = [target.replace(_NAME, name) for target in _TARGETS if target not in _OPTIONAL]
     targets = [target.replace(_NAME, name) for target in _TARGETS]
-    if not made.issuperset(wanted) or not made.issubset(targets):
+    made = {path.name.removesuffix(".cmd")[1:] for path in build.glob(".*.cmd")} - {_SHIPPED}
+    if made | _OPTIONAL != set(targets):
         return
-    texts = [(build / f".{target}.cmd").read_text() for target in targets if target in made]
-    commands = [saved_command(text) for text in texts]
-    if all(command and str(build) in command for command in commands):
-        general = _general([command or "" for command in commands], build, name)
-        value = {"make": _general(argv, build, name), "commands": general}
+    commands = [saved_command((build / f".{target}.cmd").read_text()) or "" for target in targets if target in made]
+    if all(str(build) in command for command in commands):
+        value = {"make": _general(argv, build, name), "commands": _general(commands, build, name)}
         store.write_through(kernel.cache_dir / KEPT, json.dumps(value, indent=1).encode())
 
 

@@ -111,7 +111,7 @@ class Compiler:
         argv += [*objtool.for_objects(self.kernel.config.read_text()), *map(self._target, names)]
         argv = toolchain.inside(self.kernel.toolchain, argv, self.kernel.build)
         with self._timed():
-            tool.run(argv, what="the unchanged kernel source does not compile")
+            tool.run(argv, what="the unchanged kernel source does not compile", writes=self.kernel.build)
         for name in names:
             self._keep(name)
 

@@ -58,6 +58,18 @@ def test_a_patch_through_a_symbolic_link_is_an_error(cli: BuildCli, build_kernel
     must_fail(cli.judge(tmp_path / "out", patch), 1, "symbolic link")
 
 
+@pytest.fixture
+def cold_unit(build_kernel: Kernel) -> Iterator[Path]:
+    """A unit whose orig object the cache does not have, so that a run has to make it; returns where it will be."""
+    units = build_kernel.cache_dir / "units"
+    units.mkdir(exist_ok=True)
+    kept = units / SLOW_UNIT
+    built = build_kernel.build / SLOW_UNIT
+    for path in (kept, kept.with_name(f"{kept.name}.cmd"), built, built.with_name(f".{built.name}.cmd")):
+        path.unlink(missing_ok=True)
+    yield kept
+
+
 # --- a full disk
 
 
@@ -66,6 +78,13 @@ def on_small_disk(folder: Path, kilobytes: int) -> list[str]:
     folder.mkdir()
     mount = f'mount -t tmpfs -o size={kilobytes}k tmpfs "$1" && shift && exec "$@"'
     return ["unshare", "--mount", "sh", "-c", mount, "sh", str(folder)]
+
+
+def filling_disk(tree: Path, folder: Path, kilobytes: int) -> list[str]:
+    """A prefix that runs a command for which `tree` has that much room left; what is written there goes with it."""
+    layers = f"lowerdir={tree},upperdir={folder}/upper,workdir={folder}/work"
+    mount = f'mkdir {folder}/upper {folder}/work && mount -t overlay -o {layers} overlay {tree} && exec "$@"'
+    return [*on_small_disk(folder, kilobytes), "sh", "-c", mount, "sh"]
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system: needs root")
@@ -122,19 +141,29 @@ def test_no_room_for_the_compiler(cli: BuildCli, make_patch: MakePatch, tmp_path
     must_fail(cli.run(tmp_path / "out", make_patch(fixes.CMDLINE), wrapper=wrapper), 1, "the disk is full", "hint: ")
 
 
+@needs_root
+@pytest.mark.parametrize("kilobytes", [8, 344, 392])
+def test_no_room_for_an_orig_object(
+    cli: BuildCli, build_kernel: Kernel, make_patch: MakePatch, cold_unit: Path, tmp_path: Path, kilobytes: int
+) -> None:
+    """gcc and ld say that the disk is full; fixdep and the shell, which come after them, don't."""
+    wrapper = filling_disk(build_kernel.build, tmp_path / "disk", kilobytes)
+    done = cli.run(tmp_path / "out", "--until", "guard", make_patch(*VEGAS), wrapper=wrapper)
+    must_fail(done, 1, "the unchanged kernel source does not compile", "the disk is full", "hint: ")
+    assert not cold_unit.exists()
+
+
+@needs_root
+def test_enough_room_for_an_orig_object(
+    cli: BuildCli, build_kernel: Kernel, make_patch: MakePatch, cold_unit: Path, tmp_path: Path
+) -> None:
+    wrapper = filling_disk(build_kernel.build, tmp_path / "disk", 4 << 10)
+    done = cli.run(tmp_path / "out", "--until", "guard", make_patch(*VEGAS), wrapper=wrapper)
+    assert (done.code, done.value["verdict"]) == (0, "live"), done.stderr
+    assert cold_unit.is_file()
+
+
 # --- interrupted, killed, twice at once
-
-
-@pytest.fixture
-def cold_unit(build_kernel: Kernel) -> Iterator[Path]:
-    """A unit whose orig object the cache does not have, so that a run has to make it; returns where it will be."""
-    units = build_kernel.cache_dir / "units"
-    units.mkdir(exist_ok=True)
-    kept = units / SLOW_UNIT
-    built = build_kernel.build / SLOW_UNIT
-    for path in (kept, kept.with_name(f"{kept.name}.cmd"), built, built.with_name(f".{built.name}.cmd")):
-        path.unlink(missing_ok=True)
-    yield kept
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:

@@ -129,7 +129,7 @@ def _make(tree: Tree, *targets: str) -> None:
     argv = ["make", "-C", str(tree.source), f"O={tree.build}", f"CC={tree.compiler}", f"KERNELRELEASE={tree.release}"]
     argv = inside(tree.toolchain, [*argv, "-j2", *targets])
     try:
-        run(argv, what=f"make {' '.join(targets)} failed")
+        run(argv, what=f"make {' '.join(targets)} failed", writes=tree.build)
     except BuildError as error:
         if type(error) is BuildError:
             error.hint = f"is all there? {_TOOLS}; {error.hint}"

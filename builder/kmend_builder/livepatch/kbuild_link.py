@@ -8,7 +8,6 @@ there, don't fit or fail: it is what says what is wrong.
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -39,7 +38,6 @@ _TARGETS = (
 _OPTIONAL = frozenset({".module-common.o"})
 # The commands are text for a shell: no directory may mean anything to it, or to awk and sed inside.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+,:~-]+")
-_LITTLE = 1 << 20  # bytes free, too few for what a link leaves
 
 
 def link_module(kernel: Kernel, build: Path, name: str) -> None:
@@ -114,14 +112,12 @@ def _run_make(kernel: Kernel, argv: Sequence[str], build: Path) -> None:
 
 
 def _must_have_room(done: "subprocess.CompletedProcess[str]", build: Path) -> None:
-    """Of the programs that link, some have no words for a full disk, and ld may leave half a module and be content.
+    """A link is not to be trusted on a full disk even if all went well: ld may leave half a module and be content.
 
     Raises:
         DiskFull: there was no room, or so little is left that there may have been none.
     """
-    room = os.statvfs(build)
-    little = room.f_blocks > 0 and room.f_bavail * room.f_frsize < _LITTLE
-    if little or (done.returncode and tool.NO_SPACE in done.stdout + done.stderr):
+    if tool.is_full(build) or (done.returncode and tool.NO_SPACE in done.stdout + done.stderr):
         raise tool.disk_full("can't link the live patch")
 
 
